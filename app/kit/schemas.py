@@ -1,0 +1,32 @@
+"""The base of request and response bodies. Knows no feature."""
+
+import math
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer
+
+
+class Schema(BaseModel):
+    """Frozen; unknown fields are refused; reads ORM objects by attribute."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
+
+
+def iso(moment: datetime) -> str:
+    """Return ISO 8601 in UTC ending in ``Z``."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Moment = Annotated[datetime, PlainSerializer(iso, return_type=str, when_used="json")]
+
+
+def finite(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    """Return ``value`` with NaN and infinities replaced by ``None``, at any depth."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    return value
