@@ -104,11 +104,15 @@ class Unsupported(AppError):
 
 
 class TooManyRequests(AppError):
-    """Too many attempts in a short time."""
+    """Too many attempts in a short time; ``retry_after`` seconds are to be waited."""
 
     status = 429
     code = "too_many_requests"
     title = "Too many attempts"
+
+    def __init__(self, detail: str, *, retry_after: int, code: str | None = None) -> None:
+        super().__init__(detail, code=code)
+        self.retry_after = retry_after
 
 
 class NoSpace(AppError):

@@ -18,17 +18,27 @@ class PageRequest:
     limit: int = 50
     cursor: str | None = None
 
-    def position(self) -> list[Any] | None:
-        """Return what ``encode_cursor`` was given, or None for the first page."""
+    def position(self, *kinds: type) -> list[Any] | None:
+        """Return what ``encode_cursor`` was given, or None for the first page.
+
+        ``kinds`` are the types that the position must have, one each; without them any list does.
+        """
         if self.cursor is None:
             return None
         try:
-            value = json.loads(base64.urlsafe_b64decode(self.cursor.encode()))
+            value: Any = json.loads(base64.urlsafe_b64decode(self.cursor.encode()))
         except (ValueError, binascii.Error) as error:
             raise Invalid.field("cursor", "use the value of `next` as it was answered") from error
-        if not isinstance(value, list):
+        if not _fits(value, kinds):
             raise Invalid.field("cursor", "use the value of `next` as it was answered")
-        return value  # pyright: ignore[reportUnknownVariableType]
+        return value
+
+
+def _fits(value: Any, kinds: tuple[type, ...]) -> bool:  # noqa: ANN401  # any JSON value
+    if not isinstance(value, list) or not kinds:
+        return isinstance(value, list)
+    parts: list[Any] = value
+    return len(parts) == len(kinds) and all(map(isinstance, parts, kinds))
 
 
 @dataclass(frozen=True)
