@@ -20,7 +20,13 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index("ix_jobs_queued", "lane", "priority", "queued_at", postgresql_where=text("status = 'queued'")),
+        Index(
+            "ix_jobs_queued",
+            "lane",
+            "priority",
+            "queued_at",
+            postgresql_where=text("status = 'queued'"),
+        ),
         Index("ix_jobs_status", "status"),
     )
 
@@ -40,6 +46,8 @@ class Job(Base):
     worker: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     stop_mode: Mapped[str | None]
+    # The next attempt starts from nothing: checkpoints of earlier ones are removed first.
+    fresh: Mapped[bool] = mapped_column(default=False)
     last_seq: Mapped[int] = mapped_column(BigInteger, default=0)
     recorded_seq: Mapped[int] = mapped_column(BigInteger, default=0)
     phase: Mapped[str | None]
@@ -60,9 +68,7 @@ class JobEventRow(Base):
 
     __tablename__ = "job_events"
 
-    job_id: Mapped[str] = mapped_column(
-        ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
-    )
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     type: Mapped[str]
     at: Mapped[datetime]

@@ -61,7 +61,9 @@ LIVE = frozenset({S.STARTING, S.RUNNING, S.STOPPING, S.PAUSING})
 
 TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
     S.QUEUED: frozenset({S.STARTING, S.CANCELLED, S.PAUSED}),
-    S.STARTING: frozenset({S.RUNNING, S.STOPPING, S.PAUSING, S.SUCCEEDED, S.FAILED, S.QUEUED, S.CANCELLED}),
+    S.STARTING: frozenset(
+        {S.RUNNING, S.STOPPING, S.PAUSING, S.SUCCEEDED, S.FAILED, S.QUEUED, S.CANCELLED}
+    ),
     S.RUNNING: frozenset({S.SUCCEEDED, S.FAILED, S.STOPPING, S.PAUSING, S.QUEUED, S.CANCELLED}),
     S.STOPPING: frozenset({S.SUCCEEDED, S.CANCELLED, S.FAILED, S.QUEUED}),
     S.PAUSING: frozenset({S.PAUSED, S.SUCCEEDED, S.FAILED, S.CANCELLED, S.QUEUED, S.STOPPING}),
@@ -72,7 +74,7 @@ TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
 }
 
 
-class InvalidTransition(Exception):  # noqa: N818  # named as the user reads it
+class InvalidTransition(Exception):  # named as the user reads it
     """A job cannot go from one state to another."""
 
     def __init__(self, current: JobStatus, wanted: JobStatus) -> None:

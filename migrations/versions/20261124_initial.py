@@ -20,9 +20,7 @@ def upgrade() -> None:
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_login_attempts")),
     )
-    op.create_index(
-        "ix_login_attempts_key_at", "login_attempts", ["key", "at"], unique=False
-    )
+    op.create_index("ix_login_attempts_key_at", "login_attempts", ["key", "at"], unique=False)
     op.create_table(
         "users",
         sa.Column("id", sa.Text(), nullable=False),
@@ -49,17 +47,12 @@ def upgrade() -> None:
         sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
-            ["user_id"],
-            ["users.id"],
-            name=op.f("fk_api_tokens_user_id"),
-            ondelete="CASCADE",
+            ["user_id"], ["users.id"], name=op.f("fk_api_tokens_user_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_tokens")),
         sa.UniqueConstraint("token_hash", name=op.f("uq_api_tokens_token_hash")),
     )
-    op.create_index(
-        op.f("ix_api_tokens_user_id"), "api_tokens", ["user_id"], unique=False
-    )
+    op.create_index(op.f("ix_api_tokens_user_id"), "api_tokens", ["user_id"], unique=False)
     op.create_table(
         "audit",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
@@ -69,9 +62,7 @@ def upgrade() -> None:
         sa.Column("subject_type", sa.Text(), nullable=False),
         sa.Column("subject_id", sa.Text(), nullable=False),
         sa.Column("detail", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["user_id"], ["users.id"], name=op.f("fk_audit_user_id")
-        ),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_audit_user_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
     )
     op.create_index(op.f("ix_audit_at"), "audit", ["at"], unique=False)
@@ -82,14 +73,10 @@ def upgrade() -> None:
         sa.Column("owner_id", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["owner_id"], ["users.id"], name=op.f("fk_datasets_owner_id")
-        ),
+        sa.ForeignKeyConstraint(["owner_id"], ["users.id"], name=op.f("fk_datasets_owner_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_datasets")),
     )
-    op.create_index(
-        op.f("ix_datasets_owner_id"), "datasets", ["owner_id"], unique=False
-    )
+    op.create_index(op.f("ix_datasets_owner_id"), "datasets", ["owner_id"], unique=False)
     op.create_table(
         "idempotency_keys",
         sa.Column("user_id", sa.Text(), nullable=False),
@@ -121,6 +108,7 @@ def upgrade() -> None:
         sa.Column("worker", sa.Text(), nullable=True),
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("stop_mode", sa.Text(), nullable=True),
+        sa.Column("fresh", sa.Boolean(), nullable=False),
         sa.Column("last_seq", sa.BigInteger(), nullable=False),
         sa.Column("recorded_seq", sa.BigInteger(), nullable=False),
         sa.Column("phase", sa.Text(), nullable=True),
@@ -133,9 +121,7 @@ def upgrade() -> None:
         sa.Column("queued_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["owner_id"], ["users.id"], name=op.f("fk_jobs_owner_id")
-        ),
+        sa.ForeignKeyConstraint(["owner_id"], ["users.id"], name=op.f("fk_jobs_owner_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
         sa.UniqueConstraint("number", name=op.f("uq_jobs_number")),
     )
@@ -178,10 +164,7 @@ def upgrade() -> None:
         sa.Column("user_agent", sa.Text(), nullable=False),
         sa.Column("address", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(
-            ["user_id"],
-            ["users.id"],
-            name=op.f("fk_sessions_user_id"),
-            ondelete="CASCADE",
+            ["user_id"], ["users.id"], name=op.f("fk_sessions_user_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sessions")),
         sa.UniqueConstraint("token_hash", name=op.f("uq_sessions_token_hash")),
@@ -208,10 +191,7 @@ def upgrade() -> None:
             ["created_by"], ["users.id"], name=op.f("fk_base_models_created_by")
         ),
         sa.ForeignKeyConstraint(
-            ["job_id"],
-            ["jobs.id"],
-            name=op.f("fk_base_models_job_id"),
-            ondelete="SET NULL",
+            ["job_id"], ["jobs.id"], name=op.f("fk_base_models_job_id"), ondelete="SET NULL"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_base_models")),
         sa.UniqueConstraint("folder", name=op.f("uq_base_models_folder")),
@@ -250,10 +230,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("dataset_id", "sha256", name="uq_dataset_versions_content"),
     )
     op.create_index(
-        op.f("ix_dataset_versions_dataset_id"),
-        "dataset_versions",
-        ["dataset_id"],
-        unique=False,
+        op.f("ix_dataset_versions_dataset_id"), "dataset_versions", ["dataset_id"], unique=False
     )
     op.create_table(
         "devices",
@@ -286,10 +263,7 @@ def upgrade() -> None:
         sa.Column("step", sa.Integer(), nullable=True),
         sa.Column("values", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.ForeignKeyConstraint(
-            ["job_id"],
-            ["jobs.id"],
-            name=op.f("fk_job_events_job_id"),
-            ondelete="CASCADE",
+            ["job_id"], ["jobs.id"], name=op.f("fk_job_events_job_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("job_id", "seq", name=op.f("pk_job_events")),
     )
@@ -301,14 +275,9 @@ def upgrade() -> None:
         sa.Column("value", sa.Double(), nullable=True),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
-            ["job_id"],
-            ["jobs.id"],
-            name=op.f("fk_metric_points_job_id"),
-            ondelete="CASCADE",
+            ["job_id"], ["jobs.id"], name=op.f("fk_metric_points_job_id"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint(
-            "job_id", "name", "step", name=op.f("pk_metric_points")
-        ),
+        sa.PrimaryKeyConstraint("job_id", "name", "step", name=op.f("pk_metric_points")),
     )
     op.create_table(
         "problems",
@@ -328,13 +297,9 @@ def upgrade() -> None:
             name=op.f("fk_problems_version_id"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint(
-            "version_id", "line", "place", name=op.f("pk_problems")
-        ),
+        sa.PrimaryKeyConstraint("version_id", "line", "place", name=op.f("pk_problems")),
     )
-    op.create_index(
-        "ix_problems_code", "problems", ["version_id", "code", "line"], unique=False
-    )
+    op.create_index("ix_problems_code", "problems", ["version_id", "code", "line"], unique=False)
     op.create_table(
         "runs",
         sa.Column("id", sa.Text(), nullable=False),
@@ -352,24 +317,16 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["base_model_id"], ["base_models.id"], name=op.f("fk_runs_base_model_id")
         ),
+        sa.ForeignKeyConstraint(["dataset_id"], ["datasets.id"], name=op.f("fk_runs_dataset_id")),
         sa.ForeignKeyConstraint(
-            ["dataset_id"], ["datasets.id"], name=op.f("fk_runs_dataset_id")
-        ),
-        sa.ForeignKeyConstraint(
-            ["dataset_version_id"],
-            ["dataset_versions.id"],
-            name=op.f("fk_runs_dataset_version_id"),
+            ["dataset_version_id"], ["dataset_versions.id"], name=op.f("fk_runs_dataset_version_id")
         ),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_runs_job_id")),
-        sa.ForeignKeyConstraint(
-            ["owner_id"], ["users.id"], name=op.f("fk_runs_owner_id")
-        ),
+        sa.ForeignKeyConstraint(["owner_id"], ["users.id"], name=op.f("fk_runs_owner_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
         sa.UniqueConstraint("job_id", name=op.f("uq_runs_job_id")),
     )
-    op.create_index(
-        op.f("ix_runs_base_model_id"), "runs", ["base_model_id"], unique=False
-    )
+    op.create_index(op.f("ix_runs_base_model_id"), "runs", ["base_model_id"], unique=False)
     op.create_index(op.f("ix_runs_dataset_id"), "runs", ["dataset_id"], unique=False)
     op.create_index(op.f("ix_runs_owner_id"), "runs", ["owner_id"], unique=False)
     op.create_table(
@@ -381,22 +338,14 @@ def upgrade() -> None:
         sa.Column("report", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
-            ["job_id"],
-            ["jobs.id"],
-            name=op.f("fk_evaluations_job_id"),
-            ondelete="CASCADE",
+            ["job_id"], ["jobs.id"], name=op.f("fk_evaluations_job_id"), ondelete="CASCADE"
         ),
         sa.ForeignKeyConstraint(
-            ["run_id"],
-            ["runs.id"],
-            name=op.f("fk_evaluations_run_id"),
-            ondelete="CASCADE",
+            ["run_id"], ["runs.id"], name=op.f("fk_evaluations_run_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_evaluations")),
     )
-    op.create_index(
-        "ix_evaluations_run_suite", "evaluations", ["run_id", "suite"], unique=True
-    )
+    op.create_index("ix_evaluations_run_suite", "evaluations", ["run_id", "suite"], unique=True)
     op.create_table(
         "evaluation_items",
         sa.Column("evaluation_id", sa.Text(), nullable=False),
@@ -406,21 +355,15 @@ def upgrade() -> None:
         sa.Column("expected", sa.Text(), nullable=False),
         sa.Column("base_output", sa.Text(), nullable=False),
         sa.Column("tuned_output", sa.Text(), nullable=False),
-        sa.Column(
-            "base_scores", postgresql.JSONB(astext_type=sa.Text()), nullable=False
-        ),
-        sa.Column(
-            "tuned_scores", postgresql.JSONB(astext_type=sa.Text()), nullable=False
-        ),
+        sa.Column("base_scores", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("tuned_scores", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.ForeignKeyConstraint(
             ["evaluation_id"],
             ["evaluations.id"],
             name=op.f("fk_evaluation_items_evaluation_id"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint(
-            "evaluation_id", "index", name=op.f("pk_evaluation_items")
-        ),
+        sa.PrimaryKeyConstraint("evaluation_id", "index", name=op.f("pk_evaluation_items")),
     )
     # ### end Alembic commands ###
 
@@ -450,9 +393,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_jobs_subject_id"), table_name="jobs")
     op.drop_index("ix_jobs_status", table_name="jobs")
     op.drop_index(
-        "ix_jobs_queued",
-        table_name="jobs",
-        postgresql_where=sa.text("status = 'queued'"),
+        "ix_jobs_queued", table_name="jobs", postgresql_where=sa.text("status = 'queued'")
     )
     op.drop_index(op.f("ix_jobs_owner_id"), table_name="jobs")
     op.drop_table("jobs")
