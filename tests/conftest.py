@@ -1,0 +1,6 @@
+"""Collects the fixtures, and does nothing else."""
+
+pytest_plugins = [
+    "tests.fixtures.servers",
+    "tests.fixtures.database",
+]
