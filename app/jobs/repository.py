@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.devices.models import Device
@@ -84,11 +84,13 @@ def release_devices(session: Session, job_id: str) -> None:
 
 
 def release_orphaned_devices(session: Session) -> None:
-    """Free devices whose job is no longer live."""
+    """Free devices whose job is no longer live, but those that someone claims right now."""
     live = select(Job.id).where(Job.status.in_(LIVE))
+    orphaned = select(Device.id).where(Device.job_id.is_not(None), Device.job_id.not_in(live))
+    found = session.scalars(orphaned.with_for_update(skip_locked=True)).all()
     session.execute(
         update(Device)
-        .where(Device.job_id.is_not(None), Device.job_id.not_in(live))
+        .where(Device.id.in_(found))
         .values(job_id=None, attempt=None, lease_until=None)
     )
 
@@ -124,11 +126,6 @@ def last_event(session: Session, job_id: str, event_type: str) -> JobEventRow | 
         JobEventRow.job_id == job_id, JobEventRow.type == event_type
     )
     return session.scalar(statement.order_by(JobEventRow.seq.desc()).limit(1))
-
-
-def delete_job(session: Session, job_id: str) -> None:
-    """Remove a job with its events."""
-    session.execute(delete(Job).where(Job.id == job_id))
 
 
 def _held(job_id: str, attempt: int) -> ColumnElement[bool]:
