@@ -1,0 +1,123 @@
+"""SQL of datasets, versions and problems. Knows no rule."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, column, delete, func, insert, select, table, tuple_
+from sqlalchemy.orm import Session
+
+from app.datasets.models import Dataset, DatasetVersion, ProblemRow
+
+# Runs stand above datasets, so their table is named here and not imported.
+_RUNS = table("runs", column("id"), column("name"), column("dataset_id"))
+
+
+def dataset(session: Session, dataset_id: str) -> Dataset | None:
+    """Return a dataset that is not deleted."""
+    found = session.get(Dataset, dataset_id)
+    return None if found is None or found.deleted_at else found
+
+
+def lock(session: Session, dataset_id: str) -> Dataset | None:
+    """Return a dataset and keep others from adding versions to it meanwhile."""
+    statement = select(Dataset).where(Dataset.id == dataset_id, Dataset.deleted_at.is_(None))
+    return session.scalar(statement.with_for_update())
+
+
+def _listed(q: str | None) -> ColumnElement[bool]:
+    alive = Dataset.deleted_at.is_(None)
+    return and_(alive, Dataset.name.icontains(q, autoescape=True)) if q else alive
+
+
+def datasets(
+    session: Session, *, q: str | None, limit: int, before: tuple[str, str] | None
+) -> Sequence[Dataset]:
+    """Return datasets, newest first, from behind (created_at, id)."""
+    statement = select(Dataset).where(_listed(q))
+    if before is not None:
+        statement = statement.where(tuple_(Dataset.created_at, Dataset.id) < before)
+    order = (Dataset.created_at.desc(), Dataset.id.desc())
+    return session.scalars(statement.order_by(*order).limit(limit)).all()
+
+
+def count_datasets(session: Session, *, q: str | None) -> int:
+    """Return how many datasets there are."""
+    return session.scalar(select(func.count()).select_from(Dataset).where(_listed(q))) or 0
+
+
+def versions(session: Session, dataset_ids: Iterable[str]) -> Sequence[DatasetVersion]:
+    """Return all versions of these datasets, newest first."""
+    statement = select(DatasetVersion).where(DatasetVersion.dataset_id.in_(list(dataset_ids)))
+    return session.scalars(statement.order_by(DatasetVersion.number.desc())).all()
+
+
+def version(session: Session, dataset_id: str, number: int | None) -> DatasetVersion | None:
+    """Return one version by number, or the latest."""
+    statement = select(DatasetVersion).where(DatasetVersion.dataset_id == dataset_id)
+    if number is not None:
+        statement = statement.where(DatasetVersion.number == number)
+    return session.scalar(statement.order_by(DatasetVersion.number.desc()).limit(1))
+
+
+def version_by_content(session: Session, dataset_id: str, sha256: str) -> DatasetVersion | None:
+    """Return the version with this content, if the dataset has it."""
+    statement = select(DatasetVersion).where(
+        DatasetVersion.dataset_id == dataset_id, DatasetVersion.sha256 == sha256
+    )
+    return session.scalar(statement)
+
+
+def runs_with(session: Session, dataset_id: str) -> list[tuple[str, str]]:
+    """Return (id, name) of the runs that use a dataset."""
+    statement = select(_RUNS.c.id, _RUNS.c.name).where(_RUNS.c.dataset_id == dataset_id)
+    return [(str(row[0]), str(row[1])) for row in session.execute(statement)]
+
+
+def count_runs(session: Session, dataset_ids: Iterable[str]) -> dict[str, int]:
+    """Return how many runs use each dataset."""
+    statement = (
+        select(_RUNS.c.dataset_id, func.count())
+        .where(_RUNS.c.dataset_id.in_(list(dataset_ids)))
+        .group_by(_RUNS.c.dataset_id)
+    )
+    return {str(row[0]): int(row[1]) for row in session.execute(statement)}
+
+
+def _problem_filter(
+    version_id: str, code: str | None, severity: str | None
+) -> list[ColumnElement[bool]]:
+    conditions = [ProblemRow.version_id == version_id]
+    if code is not None:
+        conditions.append(ProblemRow.code == code)
+    if severity is not None:
+        conditions.append(ProblemRow.severity == severity)
+    return conditions
+
+
+def problems(  # noqa: PLR0913  # two filters and a place
+    session: Session,
+    *,
+    version_id: str,
+    code: str | None,
+    severity: str | None,
+    limit: int,
+    after: tuple[int, int] | None,
+) -> Sequence[ProblemRow]:
+    """Return stored problems by line, from behind (line, place)."""
+    statement = select(ProblemRow).where(*_problem_filter(version_id, code, severity))
+    if after is not None:
+        statement = statement.where(tuple_(ProblemRow.line, ProblemRow.place) > after)
+    return session.scalars(
+        statement.order_by(ProblemRow.line, ProblemRow.place).limit(limit)
+    ).all()
+
+
+def delete_problems(session: Session, version_id: str) -> None:
+    """Forget what an earlier, unfinished check had stored."""
+    session.execute(delete(ProblemRow).where(ProblemRow.version_id == version_id))
+
+
+def insert_problems(session: Session, rows: list[dict[str, Any]]) -> None:
+    """Store problems in one statement."""
+    if rows:
+        session.execute(insert(ProblemRow), rows)

@@ -1,0 +1,98 @@
+"""Bodies of the dataset endpoints. Knows no rule."""
+
+from typing import Any, Literal
+
+from app.kit.schemas import Moment, Schema
+
+Status = Literal["checking", "ready", "invalid", "failed"]
+Format = Literal["messages"]
+Severity = Literal["error", "warning"]
+
+
+class VersionOut(Schema):
+    """One immutable content of a dataset."""
+
+    id: str
+    version: int
+    status: Status
+    format: str | None
+    examples: int | None
+    errors: int | None
+    warnings: int | None
+    bytes: int
+    sha256: str
+    filename: str
+    created_at: Moment
+    checked_at: Moment | None
+    failure: str | None
+
+
+class DatasetOut(Schema):
+    """A dataset as its latest version shows it; ``invalid`` can be used without its bad rows."""
+
+    id: str
+    name: str
+    owner: str
+    version: int
+    status: Status
+    format: str | None
+    examples: int | None
+    errors: int | None
+    warnings: int | None
+    bytes: int
+    sha256: str
+    created_at: Moment
+    versions: list[VersionOut]
+
+
+class DatasetList(Schema):
+    """A page of datasets, newest first."""
+
+    items: list[DatasetOut]
+    next: str | None
+    total: int
+
+
+class ProblemOut(Schema):
+    """One finding. ``excerpt[mark_start:mark_end]`` is the spot, where there is one."""
+
+    line: int
+    code: str
+    severity: Severity
+    message: str
+    hint: str
+    excerpt: str
+    mark_start: int
+    mark_end: int
+
+
+class ProblemList(Schema):
+    """A page of problems by line; ``total`` and ``by_code`` are true counts."""
+
+    items: list[ProblemOut]
+    next: str | None
+    total: int
+    by_code: dict[str, int]
+
+
+class ExampleOut(Schema):
+    """A row as it stands in the file: parsed, or its text where it is no JSON."""
+
+    line: int
+    row: Any
+    text: str | None
+
+
+class ExampleList(Schema):
+    """Rows from a line on; ``next`` is the line to go on with."""
+
+    items: list[ExampleOut]
+    next: int | None
+    total: int
+
+
+class StatisticsOut(Schema):
+    """Counts over the rows without errors; histograms as [low, high, count]."""
+
+    version: int
+    statistics: dict[str, Any] | None
