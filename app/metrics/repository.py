@@ -1,0 +1,61 @@
+"""Statements on metric points. Knows no rule."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, delete, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.metrics.models import MetricPoint
+
+
+def upsert(session: Session, rows: list[dict[str, Any]]) -> None:
+    """Store points; one that is there already gets the new value. No point may come twice."""
+    statement = insert(MetricPoint)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[MetricPoint.job_id, MetricPoint.name, MetricPoint.step],
+            set_={"value": statement.excluded.value, "at": statement.excluded.at},
+        ),
+        rows,
+    )
+
+
+def delete_after(session: Session, job_id: str, step: int) -> None:
+    """Remove the points of steps above ``step``."""
+    session.execute(
+        delete(MetricPoint).where(MetricPoint.job_id == job_id, MetricPoint.step > step)
+    )
+
+
+def points(
+    session: Session,
+    job_id: str,
+    *,
+    names: Sequence[str] | None,
+    from_step: int | None,
+    to_step: int | None,
+) -> Sequence[Row[tuple[str, int, float | None]]]:
+    """Return (name, step, value) by name and step."""
+    statement = select(MetricPoint.name, MetricPoint.step, MetricPoint.value).where(
+        MetricPoint.job_id == job_id
+    )
+    if names is not None:
+        statement = statement.where(MetricPoint.name.in_(names))
+    if from_step is not None:
+        statement = statement.where(MetricPoint.step >= from_step)
+    if to_step is not None:
+        statement = statement.where(MetricPoint.step <= to_step)
+    return session.execute(statement.order_by(MetricPoint.name, MetricPoint.step)).all()
+
+
+def last_values(session: Session, job_id: str) -> dict[str, float | None]:
+    """Return each metric's value at its last step."""
+    statement = (
+        select(MetricPoint.name, MetricPoint.value)
+        .where(MetricPoint.job_id == job_id)
+        .distinct(MetricPoint.name)
+        .order_by(MetricPoint.name, MetricPoint.step.desc())
+    )
+    return {name: value for name, value in session.execute(statement)}  # noqa: C416  # rows
