@@ -25,6 +25,7 @@ from app.settings import Settings, get_settings
 
 SESSION_COOKIE = "tunebox_session"
 _MAX_FORM_BYTES = 2 * 2**20
+_LOOPBACK = frozenset({"127.0.0.1", "::1"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 SettingsDep = Annotated[Settings, Depends(get_settings)]
@@ -130,6 +131,17 @@ Public: Any = Depends(public)
 SameOrigin: Any = Depends(same_origin)
 
 
+def local(request: Request, session: SessionDep) -> None:
+    """Let through requests from this machine, and tokens from elsewhere."""
+    if client_address(request) in _LOOPBACK:
+        return
+    if service.actor_from_token(session, bearer(request)) is None:
+        raise Unauthenticated("From another machine, send a token: `Authorization: Bearer tb_…`.")
+
+
+Local: Any = Depends(local)
+
+
 def optional_actor(request: Request, session: SessionDep) -> Actor | None:
     """Return who is signed in by cookie, or None; for the few public pages."""
     return service.actor_from_session_cookie(session, request.cookies.get(SESSION_COOKIE))
@@ -180,3 +192,9 @@ IdempotencyKey = Annotated[
 def client_address(connection: HTTPConnection) -> str:
     """Return the address of the other side, as the server (or its trusted proxy) tells it."""
     return connection.client.host if connection.client else ""
+
+
+def absolute_url(connection: HTTPConnection, settings: Settings, path: str) -> str:
+    """Return ``path`` as a URL that works in another browser."""
+    base = settings.public_url or str(connection.base_url)
+    return base.rstrip("/") + path

@@ -17,8 +17,7 @@ MAX_LENGTH = 200
 _hasher = PasswordHasher()
 
 # Passwords of ten letters or more that lead every list of guessed ones.
-_COMMON = frozenset(
-    """
+_COMMON_TEXT = """
     0123456789 0987654321 1111111111 1122334455 1234554321 1234567890 12345678910 123456789a
     1234567890a 1q2w3e4r5t 1q2w3e4r5t6y 1qaz2wsx3edc 9876543210 a123456789 aa123456789 abc1234567
     abcd123456 abcdefghij adminadmin administrator asdfghjkl1 basketball changeme123 changemenow
@@ -27,8 +26,8 @@ _COMMON = frozenset(
     princess123 q1w2e3r4t5 q1w2e3r4t5y6 qazwsxedc1 qwerty1234 qwerty12345 qwerty123456 qwertyuiop
     qwertyuiop123 superman123 sunshine123 tuneboxadmin tuneboxtunebox welcome123 welcome1234
     zaq12wsxcde3 zxcvbnm123
-    """.split()
-)
+"""
+_COMMON = frozenset(_COMMON_TEXT.split())
 
 
 def check_strength(password: str, *, email: str = "", field: str = "password") -> None:

@@ -25,10 +25,10 @@ _SHOWN = 8  # characters of a token that a list may show
 
 @dataclass(frozen=True)
 class NewToken:
-    """A token just made; ``value`` is known here and never again."""
+    """A token just made; ``value`` is known when it is made and never again."""
 
     row: ApiToken
-    value: str
+    value: str | None
 
 
 def create(
@@ -87,11 +87,19 @@ def list_tokens(session: Session, *, actor: Actor, page: PageRequest) -> Page[Ap
     return Page(rows, following, repository.count_tokens(session, user_id=user_id))
 
 
-def revoke(session: Session, *, actor: Actor, token_id: str) -> None:
-    """End a token now: one's own, or any for an admin."""
+def get(session: Session, *, actor: Actor, token_id: str) -> NewToken:
+    """Return a token without its value: one's own, or any for an admin."""
     row = session.get(ApiToken, token_id)
     if row is None or row.revoked_at is not None or not (actor.is_admin or row.user_id == actor.id):
         raise NotFound("There is no such token.")
+    return NewToken(row, None)
+
+
+def revoke(session: Session, *, actor: Actor, token_id: str) -> None:
+    """End a token now: one's own, or any for an admin."""
+    if actor.via == "token":
+        require_write(actor)
+    row = get(session, actor=actor, token_id=token_id).row
     row.revoked_at = utc_now()
     audit(
         session, actor=actor, action="token.revoke", subject_type="token", subject_id=row.id,

@@ -31,9 +31,10 @@ _MAX_NAME = 80
 
 @dataclass(frozen=True)
 class Invitation:
-    """A link that makes an account, once. ``path`` holds the secret: it is shown once."""
+    """A link that makes an account, once. ``path`` holds the secret: known when it is made."""
 
-    path: str
+    id: str
+    path: str | None
     email: str | None
     role: Role
     expires_at: datetime
@@ -117,10 +118,10 @@ def invite(session: Session, *, actor: Actor | None, email: str | None, role: Ro
 def _new_link(
     session: Session, *, purpose: str, email: str | None, role: Role, creator: str | None
 ) -> Invitation:
-    secret, ends = new_secret(), utc_now() + timedelta(days=LINK_DAYS)
+    link_id, secret, ends = new_id("lnk"), new_secret(), utc_now() + timedelta(days=LINK_DAYS)
     session.add(
         OneTimeLink(
-            id=new_id("lnk"),
+            id=link_id,
             token_hash=secret_hash(secret),
             purpose=purpose,
             email=email,
@@ -130,7 +131,15 @@ def _new_link(
         )
     )
     session.flush()
-    return Invitation(f"/join/{secret}", email, role, ends)
+    return Invitation(link_id, f"/join/{secret}", email, role, ends)
+
+
+def invitation(session: Session, *, link_id: str) -> Invitation:
+    """Return an invitation without its secret."""
+    link = session.get(OneTimeLink, link_id)
+    if link is None:
+        raise NotFound("There is no such invitation.")
+    return Invitation(link.id, None, link.email, Role(link.role), link.expires_at)
 
 
 def open_link(session: Session, *, secret: str) -> OneTimeLink:

@@ -15,7 +15,7 @@ from app.errors import Invalid, NoSpace
 from app.settings import Settings
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
-_RESERVE_BYTES = 256 * 2**20  # left free, so that Postgres and checkpoints can still write
+RESERVE_BYTES = 256 * 2**20  # left free, so that Postgres and checkpoints can still write
 
 
 def safe_part(part: str) -> str:
@@ -93,7 +93,7 @@ def require_space(folder: Path, needed_bytes: int) -> None:
     """Raise ``NoSpace`` unless ``needed_bytes`` fit on the disk of ``folder`` with a reserve."""
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     free = shutil.disk_usage(existing).free
-    if free < needed_bytes + _RESERVE_BYTES:
+    if free < needed_bytes + RESERVE_BYTES:
         raise NoSpace(
             f"{needed_bytes / 2**20:,.0f} MiB are needed and {free / 2**20:,.0f} MiB are free. "
             "Free some disk space, then try again."

@@ -1,0 +1,51 @@
+"""Puts the server together: middleware, API, pages, sockets, static files. Knows all, does nothing.
+
+``uvicorn --factory app.main:create_app``. Importing this module loads no training stack.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from app import api, error_handlers
+from app.middleware import Frame
+from app.settings import Settings, get_settings
+from web import routes
+from web.security import HEADERS
+
+VERSION = "0.1.0"
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Run what the server does beside answering."""
+    del app
+    yield
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the application, complete."""
+    settings = settings or get_settings()
+    app = FastAPI(
+        title="Tunebox",
+        version=VERSION,
+        summary="A team's fine-tuning bench on its own GPU box.",
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    error_handlers.register(app)
+    app.add_middleware(
+        Frame,
+        settings=settings,
+        security=HEADERS,
+        refuse=error_handlers.answer,
+        crash=error_handlers.unexpected,
+    )
+    app.include_router(api.router)
+    app.include_router(api.unprefixed)
+    routes.mount(app)
+    return app
