@@ -1,0 +1,154 @@
+"""The command `tunebox`. Thin: each command reads its words, then calls what does the work.
+
+Imports inside the commands keep `tunebox --help` fast. An expected failure is one sentence on
+standard error and exit code 1, never a stack trace.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.errors import AppError
+from app.settings import Settings, get_settings
+
+_FAILED = 1
+
+
+class Commands(click.Group):
+    """A group of commands whose expected failures become one sentence."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; see the class."""
+        try:
+            return super().invoke(ctx)
+        except AppError as error:
+            click.echo(f"tunebox: {error.detail}", err=True)
+            ctx.exit(_FAILED)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tunebox")
+def main() -> None:
+    """Tune language models on your own GPU box, as a team."""
+
+
+def _settings(**given: object) -> Settings:
+    """Return the settings, with the options that were given put over the environment."""
+    for name, value in given.items():
+        if value is not None:
+            os.environ[f"TUNEBOX_{name.upper()}"] = str(value)  # noqa: TID251  # an option is one
+    get_settings.cache_clear()
+    return get_settings()
+
+
+_DATA = click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), help="The data folder (.data)."
+)
+
+
+@main.command()
+@click.option("--host", help="Address to listen on (127.0.0.1).")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on (8000).")
+@_DATA
+def up(host: str | None, port: int | None, data: Path | None) -> None:
+    """Run everything here: databases, server and workers, until Ctrl-C."""
+    from app.up import supervisor
+
+    supervisor.up(_settings(host=host, port=port, data=data))
+
+
+@main.command()
+@_DATA
+def worker(data: Path | None) -> None:
+    """Run this machine's workers for a box elsewhere, until Ctrl-C."""
+    from app.up import supervisor
+
+    supervisor.work(_settings(data=data))
+
+
+@main.command()
+@_DATA
+def migrate(data: Path | None) -> None:
+    """Bring the database up to date; print the first admin's link while there is none."""
+    from app.up import first_start, servers, supervisor
+
+    settings = _settings(data=data)
+    with servers.database(settings) as url:
+        prepared = first_start.prepare(settings, url)
+    click.echo("The database is up to date.")
+    if prepared.welcome or prepared.note:
+        click.echo("\n".join(supervisor.welcome_lines(settings, prepared)))
+
+
+@main.group()
+def admin() -> None:
+    """Make administrators."""
+
+
+@admin.command("create")
+@click.argument("email")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@_DATA
+def admin_create(email: str, data: Path | None, *, password_stdin: bool) -> None:
+    """Make an admin: print a one-time link, or take a password from standard input."""
+    from app.auth import users
+    from app.auth.roles import Role
+    from app.kit.db import transaction
+    from app.up import migrations, servers
+
+    with servers.database(_settings(data=data)) as url:
+        migrations.upgrade(url)
+        with transaction(url) as session:
+            if password_stdin:
+                password = sys.stdin.readline().rstrip("\n")
+                users.create_user(session, email=email, name="", role=Role.ADMIN, password=password)
+                click.echo(f"{email} is an admin and can sign in.")
+            else:
+                link = users.invite(session, actor=None, email=email, role=Role.ADMIN)
+                click.echo(f"{_address()}{link.path}")
+
+
+def _address() -> str:
+    settings = get_settings()
+    return settings.public_url or f"http://{settings.host}:{settings.port}"
+
+
+@main.group()
+def token() -> None:
+    """Make API tokens."""
+
+
+@token.command("create")
+@click.option("--user", "email", required=True, help="The user's e-mail.")
+@click.option("--name", required=True, help="What the token is for.")
+@_DATA
+def token_create(email: str, name: str, data: Path | None) -> None:
+    """Print a new token, once and alone."""
+    from app.auth import tokens
+    from app.kit.db import transaction
+    from app.up import servers
+
+    with servers.database(_settings(data=data)) as url, transaction(url) as session:
+        made = tokens.create_for_email(session, email=email, name=name)
+    click.echo(made.value)
+
+
+@main.command()
+@_DATA
+def doctor(data: Path | None) -> None:
+    """Say what this machine has, what it lacks, and the cure."""
+    from app.up.doctor import examine
+
+    findings = examine(_settings(data=data))
+    for finding in findings:
+        click.echo(f"{'✗' if finding.cure else '✓'} {finding.name:<9} {finding.text}")
+        if finding.cure:
+            click.echo(f"  {'':<9} → {finding.cure}")
+    sys.exit(_FAILED if any(finding.cure for finding in findings) else 0)
+
+
+if __name__ == "__main__":
+    main()

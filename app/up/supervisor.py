@@ -1,0 +1,236 @@
+"""One foreground process that runs a whole box, or the workers of another one.
+
+Starts, in this order: Postgres and Valkey (unless URLs name others), migrations, server, workers.
+Stops the workers first, so that a run saves its checkpoint, then the rest the other way round.
+Knows commands and signals, and nothing of what a run is.
+"""
+
+import http.client
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from app.devices.inventory import find_devices
+from app.errors import Invalid
+from app.settings import Settings, get_settings
+from app.up import children, first_start, preflight
+from app.up.children import Child
+from app.up.first_start import Prepared
+from app.up.output import Printer
+from app.up.servers import Servers
+
+_TICK = 0.2
+_SERVER_GRACE = 8.0
+_WORKER_MARGIN = 15.0  # beyond the trainer's own grace
+_HURRY = 3.0
+_PATIENCE = 120.0
+
+
+class Stopping:
+    """Counts the wishes to stop: one is for an orderly end, two are for a hurried one."""
+
+    def __init__(self, printer: Printer) -> None:
+        self.wishes = 0
+        self._printer = printer
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._wished)
+
+    def _wished(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.wishes += 1
+
+
+def up(settings: Settings) -> None:
+    """Run a whole box until a signal ends it."""
+    printer = Printer()
+    data = settings.data_folder
+    with preflight.sole_user(data):
+        children.end_leftovers(data / "children.json")
+        preflight.require_port(settings.host, settings.port)
+        stopping = Stopping(printer)
+        servers = Servers(settings, printer)
+        try:
+            servers.start()
+            _use(servers.addresses() | _own_addresses(settings))
+            prepared = first_start.prepare(settings, servers.addresses()["DATABASE_URL"])
+            crew = [_server(settings, printer), *_workers(settings, printer)]
+            _run(
+                settings,
+                crew,
+                servers,
+                stopping,
+                announced=_announcement(settings, prepared, printer),
+            )
+        finally:
+            servers.stop()
+            printer.line("tunebox", "stopped")
+
+
+def work(settings: Settings) -> None:
+    """Run this machine's workers for a box elsewhere until a signal ends it."""
+    if not (settings.database_url and settings.redis_url):
+        raise Invalid(
+            "A worker needs the addresses of its box: set DATABASE_URL, REDIS_URL and "
+            "TUNEBOX_STORAGE_URL as there. On one machine `tunebox up` runs workers by itself."
+        )
+    printer = Printer()
+    with preflight.sole_user(settings.data_folder):
+        children.end_leftovers(settings.data_folder / "children.json")
+        stopping = Stopping(printer)
+        _use(_own_addresses(settings))
+        crew = _workers(settings, printer)
+        _run(settings, crew, Servers(settings, printer), stopping, announced=lambda: True)
+        printer.line("tunebox", "stopped")
+
+
+def _use(environment: dict[str, str]) -> None:
+    """Let this process and its children read these settings."""
+    os.environ.update(environment)  # noqa: TID251  # hands settings to the children
+    get_settings.cache_clear()
+
+
+def _own_addresses(settings: Settings) -> dict[str, str]:
+    return {
+        "TUNEBOX_DATA": str(settings.data_folder),
+        "TUNEBOX_HOST": settings.host,
+        "TUNEBOX_PORT": str(settings.port),
+    }
+
+
+def _server(settings: Settings, printer: Printer) -> Child:
+    command = [
+        *(sys.executable, "-m", "uvicorn", "app.main:app", "--no-access-log"),
+        *("--host", settings.host, "--port", str(settings.port)),
+        *("--timeout-graceful-shutdown", "5", "--log-level", "warning"),
+    ]
+    # It keeps nothing that a kill could lose, and must free its port for the next start.
+    return Child("server", command, _environment(), printer, orphan_signal=signal.SIGKILL)
+
+
+def _workers(settings: Settings, printer: Printer) -> list[Child]:
+    """Return one worker for each device, and one for light work."""
+    cards = sum(device.kind == "cuda" for device in find_devices())
+    count = settings.workers if settings.workers is not None else max(cards, 1)
+    names = [f"devices-{number}" for number in range(1, count + 1)]
+    crew = [_worker(name, "devices", "1", printer) for name in names]
+    return [*crew, _worker("light", "light", "2", printer)]
+
+
+def _worker(name: str, queue: str, processes: str, printer: Printer) -> Child:
+    command = [
+        *(sys.executable, "-W", "ignore", "-m", "celery", "-A", "worker.main", "worker"),
+        *("-Q", queue, "-c", processes, "-P", "prefork", "-n", f"{name}@%h"),
+        *("--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "WARNING"),
+    ]
+    # Celery's soft shutdown, which waits for a run's checkpoint, listens to SIGQUIT.
+    return Child(name, command, _environment() | {"REMAP_SIGTERM": "SIGQUIT"}, printer)
+
+
+def _environment() -> dict[str, str]:
+    return os.environ.copy() | {"PYTHONUNBUFFERED": "1"}  # noqa: TID251  # for a child
+
+
+def _run(
+    settings: Settings,
+    crew: Sequence[Child],
+    servers: Servers,
+    stopping: Stopping,
+    *,
+    announced: Callable[[], bool],
+) -> None:
+    """Start the crew, keep it running, and stop it in order once that is wished."""
+    ledger = settings.data_folder / "children.json"
+    try:
+        for child in crew:
+            child.start()
+        children.remember(ledger, crew)
+        quiet = False
+        while not stopping.wishes:
+            before = [child.process for child in crew]
+            servers.tend()
+            for child in crew:
+                child.tend()
+            if before != [child.process for child in crew]:
+                children.remember(ledger, crew)
+            quiet = quiet or announced()
+            time.sleep(_TICK)
+    finally:
+        _stop(settings, crew, stopping)
+        ledger.unlink(missing_ok=True)
+
+
+def _stop(settings: Settings, crew: Sequence[Child], stopping: Stopping) -> None:
+    """End the workers, then the server."""
+    workers = [child for child in crew if child.name != "server"]
+    rest = [child for child in crew if child.name == "server"]
+    if any(child.is_running for child in workers):
+        workers[0].printer.line(
+            "tunebox", "stopping: a run saves its checkpoint first; Ctrl-C again hurries"
+        )
+    _end(workers, stopping, settings.stop_grace_seconds + _WORKER_MARGIN)
+    _end(rest, stopping, _SERVER_GRACE)
+
+
+def _end(group: Sequence[Child], stopping: Stopping, grace: float) -> None:
+    """Ask a group to end, wait, and kill what is left; a second wish shortens the wait."""
+    for child in group:
+        child.signal(signal.SIGTERM)
+    deadline, hurried = time.monotonic() + grace, False
+    while any(child.is_running for child in group) and time.monotonic() < deadline:
+        if stopping.wishes > 1 and not hurried:
+            hurried = True
+            deadline = min(deadline, time.monotonic() + _HURRY)
+            for child in group:
+                child.signal(signal.SIGTERM)
+        time.sleep(0.05)
+    for child in group:
+        child.kill()
+
+
+def _announcement(settings: Settings, prepared: Prepared, printer: Printer) -> Callable[[], bool]:
+    """Return what prints the address once the server answers, and tells that it is done."""
+    started = time.monotonic()
+
+    def announced() -> bool:
+        if not _ready(settings):
+            if time.monotonic() - started < _PATIENCE:
+                return False
+            printer.line("tunebox", "the server does not answer; its lines above say why")
+            return True
+        printer.block(welcome_lines(settings, prepared))
+        return True
+
+    return announced
+
+
+def welcome_lines(settings: Settings, prepared: Prepared) -> list[str]:
+    """Return what a person needs to go on."""
+    address = settings.public_url or f"http://{_visible(settings.host)}:{settings.port}"
+    lines = [f"Tunebox runs at {address}"]
+    if prepared.welcome:
+        lines += ["Make the first account (once, by this link):", f"  {address}{prepared.welcome}"]
+    if prepared.note:
+        lines.append(prepared.note)
+    return [*lines, "Ctrl-C stops it and keeps all work."]
+
+
+def _visible(host: str) -> str:
+    """Return an address that a browser on this machine can open."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
+    return f"[{host}]" if ":" in host else host
+
+
+def _ready(settings: Settings) -> bool:
+    """Ask the server whether it is ready to serve."""
+    host = _visible(settings.host).strip("[]")
+    connection = http.client.HTTPConnection(host, settings.port, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
