@@ -14,6 +14,8 @@ from typing import Any
 
 import psutil
 
+_SHEPHERD = "worker.shepherd"  # an argument of the process above each of our trainers
+
 
 @dataclass(frozen=True)
 class Found:
@@ -92,21 +94,27 @@ def _reading(nvml: Any, handle: Any) -> dict[str, Any]:
         "utilization": _asked(lambda: int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)),
         "temperature": _asked(lambda: int(nvml.nvmlDeviceGetTemperature(handle, 0))),
         "power": _asked(lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000),
-        "processes": _asked(lambda: _processes(nvml, handle)),
+        "foreign": _asked(lambda: _foreign(nvml, handle)),
     }
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _processes(nvml: Any, handle: Any) -> list[dict[str, Any]]:
+def _foreign(nvml: Any, handle: Any) -> list[dict[str, Any]]:
+    """Return the processes on a card that no shepherd of ours watches over."""
     running = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
     return [
-        {
-            "pid": int(one.pid),
-            "name": _process_name(one.pid),
-            "memory": int(one.usedGpuMemory or 0),
-        }
+        {"pid": int(one.pid), "name": _process_name(one.pid), "memory": int(one.usedGpuMemory or 0)}
         for one in running
+        if not _is_ours(one.pid)
     ]
+
+
+def _is_ours(pid: int) -> bool:
+    try:
+        parents = psutil.Process(pid).parents()
+        return any(_SHEPHERD in parent.cmdline() for parent in parents)
+    except psutil.Error:
+        return False
 
 
 def _process_name(pid: int) -> str:

@@ -101,13 +101,13 @@ def heartbeat(
     return StopMode(job.stop_mode) if job.stop_mode else None
 
 
-def begin(session: Session, *, job_id: str, attempt: int, lines: int) -> Job:
-    """Move a claimed job to running; its trainer's file has ``lines`` whole lines on this box.
+def begin(session: Session, *, job_id: str, attempt: int, last_seq: int) -> Job:
+    """Move a claimed job to running; ``last_seq`` is the last line of its file on this box.
 
     A file with fewer lines than were recorded is a new one: this box never saw the old.
     """
     job = _held(session, job_id, attempt)
-    job.recorded_seq = min(job.recorded_seq, lines)
+    job.recorded_seq = min(job.recorded_seq, last_seq)
     if job.status == JobStatus.STARTING:
         service.transition(session, job, JobStatus.RUNNING)
     job.fresh = False
@@ -115,7 +115,12 @@ def begin(session: Session, *, job_id: str, attempt: int, lines: int) -> Job:
 
 
 def record(
-    session: Session, *, job_id: str, attempt: int, events: Sequence[JobEvent]
+    session: Session,
+    *,
+    job_id: str,
+    attempt: int,
+    events: Sequence[JobEvent],
+    seconds_per_step: float | None = None,
 ) -> list[JobEvent]:
     """Store lines of the trainer's file, each once; return those that were new, as stored."""
     job = _held(session, job_id, attempt)
@@ -125,6 +130,8 @@ def record(
     job.recorded_seq = new[-1].seq
     for event in new:
         _follow(job, event)
+    known = job.total_steps and seconds_per_step is not None
+    job.seconds_left = (job.total_steps - job.step) * seconds_per_step if known else None
     return service.store_events(session, job, new)
 
 
@@ -140,11 +147,6 @@ def _follow(job: Job, event: JobEvent) -> None:
         job.step = max(job.step, event.step)
     if job.total_steps:
         job.progress = min(1.0, job.step / job.total_steps)
-
-
-def tell_pace(session: Session, *, job_id: str, attempt: int, seconds_left: float | None) -> None:
-    """Note how long the work will still take by the recent pace."""
-    _held(session, job_id, attempt).seconds_left = seconds_left
 
 
 def finish(

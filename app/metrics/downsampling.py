@@ -6,6 +6,7 @@ thinned curve touches every extreme; ``low`` and ``high`` carry the bucket's ran
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 _PER_BUCKET = 2
 
@@ -21,7 +22,7 @@ class Curve:
 
 
 def downsample(steps: Sequence[int], values: Sequence[float | None], points: int) -> Curve:
-    """Return at most ``points`` of the curve (at least 2): first, last and each bucket's extremes."""
+    """Return at most ``points`` (2 or more): the first, the last, each bucket's extremes."""
     count, limit = len(steps), max(2, points)
     if count <= limit:
         return Curve(list(steps), list(values), list(values), list(values))
@@ -39,10 +40,10 @@ def downsample(steps: Sequence[int], values: Sequence[float | None], points: int
 
 def _buckets(start: int, end: int, number: int) -> Iterator[tuple[int, int]]:
     """Cut ``[start, end)`` into ``number`` parts of nearly equal size."""
-    edges = (
-        [start + (end - start) * place // number for place in range(number + 1)] if number else []
-    )
-    yield from ((a, b) for a, b in zip(edges, edges[1:], strict=False) if b > a)
+    if not number:
+        return
+    edges = [start + (end - start) * place // number for place in range(number + 1)]
+    yield from ((first, last) for first, last in pairwise(edges) if last > first)
 
 
 def _extremes(

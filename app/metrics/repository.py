@@ -36,7 +36,7 @@ def points(
     names: Sequence[str] | None,
     from_step: int | None,
     to_step: int | None,
-) -> Sequence[Row[tuple[str, int, float | None]]]:
+) -> Sequence[Row[str, int, float | None]]:
     """Return (name, step, value) by name and step."""
     statement = select(MetricPoint.name, MetricPoint.step, MetricPoint.value).where(
         MetricPoint.job_id == job_id

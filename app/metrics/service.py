@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from app.jobs.events import EventType, JobEvent
@@ -63,11 +64,10 @@ def series(
     rows = repository.points(session, job_id, names=names, from_step=from_step, to_step=to_step)
     found: dict[str, dict[str, list[Any]]] = {}
     totals: dict[str, int] = {}
-    for name, group in groupby(rows, key=lambda row: row[0]):
+    for name, group in groupby(rows, key=_name):
         members = list(group)
-        curve = downsample(
-            [row[1] for row in members], [row[2] for row in members], min(points, MAX_POINTS)
-        )
+        steps, values = [row[1] for row in members], [row[2] for row in members]
+        curve = downsample(steps, values, min(points, MAX_POINTS))
         totals[name] = len(members)
         found[name] = {
             "step": curve.step,
@@ -76,6 +76,10 @@ def series(
             "max": curve.high,
         }
     return {"series": found, "total_points": totals}
+
+
+def _name(row: Row[str, int, float | None]) -> str:
+    return row[0]
 
 
 def last_values(session: Session, *, job_id: str) -> dict[str, float | None]:
