@@ -1,6 +1,7 @@
 """Statements on metric points. Knows no rule."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, delete, select
@@ -36,11 +37,10 @@ def points(
     names: Sequence[str] | None,
     from_step: int | None,
     to_step: int | None,
-) -> Sequence[Row[str, int, float | None]]:
-    """Return (name, step, value) by name and step."""
-    statement = select(MetricPoint.name, MetricPoint.step, MetricPoint.value).where(
-        MetricPoint.job_id == job_id
-    )
+) -> Sequence[Row[str, int, float | None, datetime]]:
+    """Return (name, step, value, at) by name and step."""
+    columns = (MetricPoint.name, MetricPoint.step, MetricPoint.value, MetricPoint.at)
+    statement = select(*columns).where(MetricPoint.job_id == job_id)
     if names is not None:
         statement = statement.where(MetricPoint.name.in_(names))
     if from_step is not None:

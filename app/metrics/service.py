@@ -1,6 +1,7 @@
 """Curves: points from a job's events, and series thin enough to draw. Knows no page."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -8,6 +9,7 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from app.jobs.events import EventType, JobEvent
+from app.kit.schemas import iso
 from app.metrics import repository
 from app.metrics.downsampling import downsample
 
@@ -69,16 +71,18 @@ def series(
         steps, values = [row[1] for row in members], [row[2] for row in members]
         curve = downsample(steps, values, min(points, MAX_POINTS))
         totals[name] = len(members)
+        moments = {row[1]: row[3] for row in members}
         found[name] = {
             "step": curve.step,
             "value": curve.value,
             "min": curve.low,
             "max": curve.high,
+            "at": [iso(moments[step]) for step in curve.step],
         }
     return {"series": found, "total_points": totals}
 
 
-def _name(row: Row[str, int, float | None]) -> str:
+def _name(row: Row[str, int, float | None, datetime]) -> str:
     return row[0]
 
 
