@@ -40,9 +40,14 @@ class Trainer:
         return self.process.poll()
 
     def ask_to_stop(self) -> None:
-        """Ask for a clean end; asked again, the grace to save is over."""
+        """Ask for a clean end, with the grace to save its work."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the whole group now."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGQUIT)
 
     def wait(self) -> int:
         """Wait for the end and return the exit code."""

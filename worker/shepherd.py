@@ -3,7 +3,7 @@
     python -m worker.shepherd --life FD --lock FD --grace SECONDS --log FILE -- command…
 
 The worker holds the only writing end of the pipe ``--life``: when it is gone, or at SIGTERM, the
-group gets SIGTERM, then a grace to save its work, then SIGKILL; a second SIGTERM ends the grace.
+group gets SIGTERM, then a grace to save its work, then SIGKILL; SIGQUIT leaves out the grace.
 The lock is passed on and so lasts as long as any process of the group. The exit code is the
 command's own, 128 + the signal's number if one killed it. Knows neither jobs nor database.
 """
@@ -19,6 +19,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _TICK = 0.05
@@ -32,9 +34,10 @@ class Shepherd:
         self, command: list[str], *, life: int, lock: int, grace: float, log: Path
     ) -> None:
         self._life, self._grace = life, grace
-        self._terms = 0
+        self._asked = self._hurry = False
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: self._count())
+        for number in (signal.SIGTERM, signal.SIGQUIT):
+            signal.signal(number, lambda number, _frame: self._hear(number))
         _prctl(_PR_SET_CHILD_SUBREAPER)
         with log.open("ab", buffering=0) as output:
             self._child = subprocess.Popen(  # an argument list of our own
@@ -47,54 +50,51 @@ class Shepherd:
                 preexec_fn=_die_with_parent,  # noqa: PLW1509  # this process has one thread
             )
 
-    def _count(self) -> None:
-        self._terms += 1
+    def _hear(self, number: int) -> None:
+        self._asked = True
+        self._hurry = self._hurry or number == signal.SIGQUIT
 
     def run(self) -> int:
         """Wait for the command or for the end of the worker; return the exit code."""
-        while self._child.poll() is None and not self._asked():
-            pass
+        while self._child.poll() is None and not self._asked:
+            self._look()
         if self._child.poll() is None:
             self._end_gently()
+            self._signal(signal.SIGKILL)
+        code = self._child.wait()
         self._sweep()
-        code = self._child.poll()
-        if code is None:
-            return 128 + signal.SIGKILL
         return 128 - code if code < 0 else code
 
-    def _asked(self) -> bool:
-        """Wait a moment; tell whether the command is to end."""
-        if self._terms:
-            return True
-        with suppress(InterruptedError):
-            ready, _, _ = select.select([self._life], [], [], _TICK)
-            return bool(ready) and os.read(self._life, 1) == b""
-        return bool(self._terms)
+    def _look(self) -> None:
+        """Wait a moment, or less if the worker is gone."""
+        ready, _, _ = select.select([self._life], [], [], _TICK)
+        if ready and os.read(self._life, 1) == b"":
+            self._asked = True
 
     def _end_gently(self) -> None:
-        seen = self._terms
         self._signal(signal.SIGTERM)
         end = time.monotonic() + self._grace
-        while self._child.poll() is None and time.monotonic() < end and self._terms <= max(1, seen):
+        while self._child.poll() is None and time.monotonic() < end and not self._hurry:
             time.sleep(_TICK)
 
     def _sweep(self) -> None:
-        """Kill what is left of the group and reap whoever was adopted."""
+        """Kill and reap what the command left behind, be it in its group or adopted by us."""
+        self._signal(signal.SIGKILL)
         for _ in range(_SWEEPS):
-            if not self._signal(signal.SIGKILL):
-                return
-            self._child.poll()
+            left = psutil.Process().children(recursive=True)
+            for process in left:
+                with suppress(psutil.Error):
+                    process.kill()
             with suppress(ChildProcessError):
-                while os.waitpid(-self._child.pid, os.WNOHANG)[0]:
+                while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
+            if not left:
+                return
             time.sleep(_TICK)
 
-    def _signal(self, number: signal.Signals) -> bool:
-        try:
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._child.pid, number)
-        except ProcessLookupError:
-            return False
-        return True
 
 
 def _prctl(option: int, value: int = 1) -> None:

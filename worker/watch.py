@@ -11,12 +11,11 @@ from typing import Any, Self
 
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy.exc import SQLAlchemyError
 
 from app import bus
 from app.jobs import leasing
 from app.jobs.state import StopMode
-from app.kit.db import transaction
+from app.kit.db import AWAY, transaction
 from worker.ending import worker_is_ending
 
 log = structlog.get_logger(__name__)
@@ -35,6 +34,7 @@ class Watch:
         self._ended = threading.Event()
         self._ears: Any = None
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._let_go: str | None = None
         self.stop_mode: StopMode | None = None
         self.fenced = False
 
@@ -53,14 +53,18 @@ class Watch:
         self._close_ears()
 
     @property
-    def lease_is_over(self) -> bool:
-        """Tell whether no beat got through for a whole lease: another may hold the job by now."""
-        return time.monotonic() - self._last_beat > self._lease
+    def let_go(self) -> str | None:
+        """Why this worker has to give the job up, if it has to; once said, it stays so."""
+        if self._let_go is None and worker_is_ending():
+            self._let_go = "The worker was shut down"
+        if self._let_go is None and time.monotonic() - self._last_beat > self._lease:
+            self._let_go = "Postgres was away for longer than the lease"
+        return self._let_go
 
     @property
     def must_stop(self) -> bool:
         """Tell whether work on the job is to end, for whatever reason."""
-        return self.stop_mode is not None or self.fenced or self.lease_is_over or worker_is_ending()
+        return self.stop_mode is not None or self.fenced or self.let_go is not None
 
     def _run(self) -> None:
         while not self._ended.is_set() and not self.fenced:
@@ -83,7 +87,7 @@ class Watch:
             self._last_beat = started
         except leasing.Fenced:
             self.fenced = True
-        except SQLAlchemyError as error:
+        except AWAY as error:
             log.warning("heartbeat_failed", job=self._claim.job_id, error=repr(error)[:200])
             self._next_beat = time.monotonic() + min(self._every, 1.0)
 

@@ -14,8 +14,10 @@ from sqlalchemy.orm import Session
 from app.devices.models import Device
 from app.jobs import policy, repository, service
 from app.jobs.events import EventType, JobEvent
+from app.jobs.failures import failure_of
 from app.jobs.models import Job
-from app.jobs.state import JobKind, JobStatus, StopMode
+from app.jobs.state import FailureKind, JobKind, JobStatus, StopMode
+from app.kit.clock import utc_now
 from app.queue import Lane
 
 MAX_LOSSES = 3  # a job whose workers or trainers vanish so often is not started again
@@ -130,8 +132,9 @@ def record(
     job.recorded_seq = new[-1].seq
     for event in new:
         _follow(job, event)
-    known = job.total_steps and seconds_per_step is not None
-    job.seconds_left = (job.total_steps - job.step) * seconds_per_step if known else None
+    job.seconds_left = None
+    if job.total_steps and seconds_per_step is not None:
+        job.seconds_left = max(0, job.total_steps - job.step) * seconds_per_step
     return service.store_events(session, job, new)
 
 
@@ -170,8 +173,8 @@ def lose(session: Session, job: Job, *, reason: str, evidence: str) -> Job:
     job.lost_count += 1
     if job.lost_count < MAX_LOSSES:
         return service.transition(session, job, JobStatus.QUEUED, reason=reason)
-    failure = service.failure_of(
-        service.FailureKind.WORKER_LOST,
+    failure = failure_of(
+        FailureKind.WORKER_LOST,
         evidence=f"{reason} ({job.lost_count} times). {evidence}".strip(),
     )
     return service.transition(session, job, JobStatus.FAILED, reason=reason, failure=failure)
@@ -189,3 +192,14 @@ def _held(session: Session, job_id: str, attempt: int) -> Job:
     if job is None:
         raise Fenced(job_id)
     return job
+
+
+def tell_progress(
+    session: Session, *, job_id: str, attempt: int, phase: str, share: float, detail: str
+) -> None:
+    """Note how far work without a trainer is, for pages and sockets."""
+    job = _held(session, job_id, attempt)
+    job.phase, job.progress = phase, min(1.0, max(0.0, share))
+    values = {"phase": phase, "detail": detail, "progress": job.progress}
+    event = JobEvent(seq=0, type=EventType.PHASE, at=utc_now(), values=values)
+    service.store_events(session, job, [event])

@@ -16,10 +16,9 @@ from app.devices import service as devices
 from app.errors import Conflict, NotFound
 from app.jobs import policy, repository
 from app.jobs.events import EventType, JobEvent
+from app.jobs.failures import failure_of
 from app.jobs.models import Job
 from app.jobs.state import (
-    FAILURES,
-    FailureKind,
     InvalidTransition,
     JobKind,
     JobStatus,
@@ -272,25 +271,6 @@ def retry(session: Session, *, job_id: str, fresh: bool) -> Job:
     if fresh:
         job.step, job.progress, job.phase, job.started_at = 0, 0.0, None, None
     return transition(session, job, JobStatus.QUEUED, reason="retried")
-
-
-def failure_of(
-    kind: FailureKind,
-    *,
-    evidence: str = "",
-    detail: str = "",
-    changes: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Return what is stored and shown of a failure: the kind's text and this job's evidence."""
-    text = FAILURES[kind]
-    return {
-        "kind": kind.value,
-        "title": text.title,
-        "explanation": detail or text.explanation,
-        "evidence": evidence,
-        "next_step": text.next_step,
-        "changes": changes or {},
-    }
 
 
 def waiting_reason(session: Session, job: Job) -> str | None:

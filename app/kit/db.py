@@ -15,11 +15,16 @@ import structlog
 from sqlalchemy import DateTime, MetaData, Text, create_engine, event
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 log = structlog.get_logger(__name__)
 
 _PENDING = "after_commit"
+
+# What SQLAlchemy raises while Postgres is away or restarting; to try again makes sense.
+AWAY = (OperationalError, InterfaceError, PoolTimeout)
 
 
 class Base(DeclarativeBase):
