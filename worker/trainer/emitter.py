@@ -25,6 +25,7 @@ class Emitter:
     def __init__(self, folder: Path) -> None:
         path = folder / FILE_NAME
         self.seq = cut_torn_line(path)
+        self.goes_on = self.seq > 0  # an earlier attempt wrote before us
         self._file = path.open("ab", buffering=0)
 
     def emit(self, type_: EventType, values: Mapping[str, Any], *, step: int | None = None) -> None:

@@ -23,7 +23,7 @@ class Leave(StrEnum):
     SHUTDOWN = "shutdown"  # the worker goes away; the run goes on elsewhere or later
 
 
-class Stopped(Exception):  # noqa: N818  # no error: the way out of a recipe
+class Stopped(Exception):  # no error: the way out of a recipe
     """The recipe ended before its end, as asked."""
 
     def __init__(self, mode: Leave) -> None:

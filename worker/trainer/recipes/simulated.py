@@ -28,7 +28,7 @@ ITEMS = 20
 SHARE_RIGHT = 0.8
 
 
-class SimulatedFault(Exception):  # noqa: N818
+class SimulatedFault(Exception):
     """The failure that the spec asked for."""
 
     def __init__(self, kind: FailureKind, step: int) -> None:
@@ -49,7 +49,7 @@ def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> Non
     emitter.phase("loading")
     emitter.phase("preparing", detail="simulated: nothing is trained")
     step, best = _resume(folder, fresh=job.fresh)
-    if step:
+    if emitter.goes_on:
         emitter.phase("resumed", step=step)
     emitter.phase("training", step=step, total_steps=plan.steps)
 
@@ -97,7 +97,7 @@ def _act_out(plan: Simulate, *, step: int, emitter: Emitter) -> None:
 
 
 def _noise(seed: int, step: int, name: str) -> float:
-    return random.Random(f"{seed}:{step}:{name}").gauss(0, 1)  # noqa: S311  # a curve, no secret
+    return random.Random(f"{seed}:{step}:{name}").gauss(0, 1)
 
 
 def _training_loss(seed: int, step: int, steps: int) -> float:
@@ -152,7 +152,6 @@ def _save(
     final = folder / "checkpoints" / f"step-{step}"
     if step == 0 or final.exists():
         return
-    emitter.phase("saving", step=step)
     aside = final.with_name(f".{final.name}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -165,7 +164,6 @@ def _save(
     for old in _checkpoints(folder)[:-keep]:
         if best is None or old != best[1]:
             shutil.rmtree(folder / "checkpoints" / f"step-{old}", ignore_errors=True)
-    emitter.phase("training", step=step)
 
 
 def _checkpoints(folder: Path) -> list[int]:
@@ -189,7 +187,7 @@ def _save_adapter(folder: Path, *, emitter: Emitter) -> None:
 
 
 def _item(seed: int, index: int) -> dict[str, Any]:
-    right = random.Random(f"{seed}:{index}").random() < SHARE_RIGHT  # noqa: S311  # as above
+    right = random.Random(f"{seed}:{index}").random() < SHARE_RIGHT
     expected = f"answer {index}"
     return {
         "index": index,

@@ -1,0 +1,229 @@
+"""After training: base against tuned on the rows held out. Loss, and greedy answers with scores.
+
+The base is the same model with its adapter switched off. Knows nothing of steps or optimizers.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from app.evaluations import scoring
+from app.evaluations.significance import (
+    Estimate,
+    mean,
+    mean_difference,
+    ratio,
+    ratio_difference,
+)
+from worker.trainer.data import IGNORED, Encoded, Example, render
+from worker.trainer.emitter import Emitter
+from worker.trainer.loading import Loaded
+from worker.trainer.packing import to_device
+from worker.trainer.stopping import Stop
+
+MOST_ITEMS = 200
+MOST_NEW_TOKENS = 1024
+MARGIN = 16  # tokens that an answer may be longer than the longest expected one
+GENERATED_AT_ONCE = {"cpu": 16, "cuda": 32}
+BETTER = {"loss": "lower", "perplexity": "lower"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A held-out row: what is asked, and the answer its author wrote."""
+
+    example: Example
+    encoded: Encoded
+    prompt: list[dict[str, Any]]
+    expected: str
+
+
+def evaluate(
+    loaded: Loaded,
+    examples: Sequence[Example],
+    encoded: Sequence[Encoded],
+    *,
+    emitter: Emitter,
+    stop: Stop,
+    step: int,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return report.json's metrics and the items of items.jsonl, base against tuned."""
+    asked = questions(examples, encoded)
+    if not asked:
+        return {}, []
+    if loaded.engine == "unsloth":
+        from unsloth import FastLanguageModel  # refuses to be imported without a card
+
+        FastLanguageModel.for_inference(loaded.model)
+    loaded.model.eval()
+    progress = _Progress(emitter, stop, total=4 * len(asked), step=step)
+    losses, answers = {}, {}
+    for who in ("base", "tuned"):
+        off = loaded.model.disable_adapter() if who == "base" else nullcontext()
+        with off, torch.no_grad(), loaded.autocast():
+            losses[who] = [_loss(loaded, one.encoded, progress) for one in asked]
+            answers[who] = _answers(loaded, asked, progress)
+    weights = [float(one.encoded.trained) for one in asked]
+    items = [
+        _item(index, one, {who: (losses[who][index], answers[who][index]) for who in losses})
+        for index, one in enumerate(asked)
+    ]
+    return _metrics(items, losses["base"], losses["tuned"], weights), items
+
+
+def questions(examples: Sequence[Example], encoded: Sequence[Encoded]) -> list[Question]:
+    """Return what can be asked: rows with an answer in words, at most ``MOST_ITEMS``, by line."""
+    by_line = {one.line: one for one in encoded}
+    found: list[Question] = []
+    for example in examples:
+        turns = list(example.messages)
+        while turns and turns[-1]["role"] != "assistant":
+            turns.pop()
+        expected = turns[-1].get("content") if turns else None
+        if example.line in by_line and isinstance(expected, str) and len(turns) > 1:
+            prompt = [dict(turn) for turn in turns[:-1]]
+            found.append(Question(example, by_line[example.line], prompt, expected.strip()))
+    return found[:MOST_ITEMS]
+
+
+class _Progress:
+    """Tells how far the evaluation is, and leaves when a stop was asked for."""
+
+    def __init__(self, emitter: Emitter, stop: Stop, *, total: int, step: int) -> None:
+        self._emitter, self._stop, self._total, self._step = emitter, stop, total, step
+        self._done = self._told = 0
+
+    def add(self, count: int) -> None:
+        self._stop.check()
+        self._done += count
+        if self._done - self._told < self._total / 10 and self._done < self._total:
+            return
+        self._told = self._done
+        self._emitter.phase("evaluating", step=self._step, done=self._done, total=self._total)
+
+
+def _loss(loaded: Loaded, encoded: Encoded, progress: _Progress) -> float:
+    """Return the summed loss of an example's learned tokens."""
+    progress.add(1)
+    batch = to_device(loaded.collate([[encoded]]), loaded.device)
+    one = torch.tensor(1, device=loaded.device)
+    return loaded.model(**batch, num_items_in_batch=one, use_cache=False).loss.item()
+
+
+def _answers(loaded: Loaded, asked: Sequence[Question], progress: _Progress) -> list[str]:
+    """Generate greedily, the shortest prompts first, so that little is padded."""
+    prompts = [render(loaded.tokenizer, one.prompt, ask=True) for one in asked]
+    longest = max(_answer_length(one.encoded) for one in asked)
+    most = min(longest + MARGIN, MOST_NEW_TOKENS)
+    ends = _ends(loaded, asked)
+    order = sorted(range(len(asked)), key=lambda at: len(prompts[at]))
+    answers = [""] * len(asked)
+    at_once = GENERATED_AT_ONCE[loaded.device]
+    for start in range(0, len(order), at_once):
+        chosen = order[start : start + at_once]
+        texts = _generate(loaded, [prompts[at] for at in chosen], most=most, ends=ends)
+        for at, text in zip(chosen, texts, strict=True):
+            answers[at] = text
+        progress.add(len(chosen))
+    return answers
+
+
+def _answer_length(encoded: Encoded) -> int:
+    """Return the tokens of the last learned stretch."""
+    length = 0
+    for label in reversed(encoded.labels):
+        if label != IGNORED:
+            length += 1
+        elif length:
+            break
+    return length
+
+
+def _ends(loaded: Loaded, asked: Sequence[Question]) -> list[int]:
+    """Return the tokens that end an answer: the model's own, and the template's end of a turn."""
+    configured = loaded.model.generation_config.eos_token_id
+    ends = set(configured if isinstance(configured, list) else [configured])
+    ends.add(loaded.tokenizer.eos_token_id)
+    special = set(loaded.tokenizer.all_special_ids)
+    learned = {label for one in asked for label in one.encoded.labels}
+    return sorted(end for end in ends | (special & learned) if end is not None)
+
+
+def _generate(
+    loaded: Loaded, prompts: Sequence[list[int]], *, most: int, ends: list[int]
+) -> list[str]:
+    width = max(len(prompt) for prompt in prompts)
+    ids = [[loaded.pad] * (width - len(prompt)) + prompt for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    out = loaded.model.generate(
+        input_ids=torch.tensor(ids, device=loaded.device),
+        attention_mask=torch.tensor(mask, device=loaded.device),
+        max_new_tokens=most,
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        eos_token_id=ends or None,
+        pad_token_id=loaded.pad,
+    )
+    new = out[:, width:].tolist()
+    return [text.strip() for text in loaded.tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+
+def _item(index: int, one: Question, results: dict[str, tuple[float, str]]) -> dict[str, Any]:
+    item: dict[str, Any] = {
+        "index": index,
+        "line": one.example.line,
+        "prompt": one.prompt,
+        "expected": one.expected,
+    }
+    for who, (loss, answer) in results.items():
+        item[f"{who}_output"] = answer
+        figures = {"loss": loss / one.encoded.trained, **scoring.scores(answer, one.expected)}
+        item[f"{who}_scores"] = figures
+    return item
+
+
+def _metrics(
+    items: Sequence[dict[str, Any]],
+    base: Sequence[float],
+    tuned: Sequence[float],
+    weights: Sequence[float],
+) -> dict[str, Any]:
+    found = {
+        "loss": (
+            ratio(base, weights),
+            ratio(tuned, weights),
+            ratio_difference(base, tuned, weights),
+        ),
+        "perplexity": (
+            ratio(base, weights, through=perplexity),
+            ratio(tuned, weights, through=perplexity),
+            ratio_difference(base, tuned, weights, through=perplexity),
+        ),
+    }
+    for name in scoring.METRICS:
+        before = [item["base_scores"][name] for item in items]
+        after = [item["tuned_scores"][name] for item in items]
+        found[name] = (mean(before), mean(after), mean_difference(before, after))
+    return {name: _metric(name, three, len(items)) for name, three in found.items()}
+
+
+def _metric(name: str, three: tuple[Estimate, Estimate, Estimate], n: int) -> dict[str, Any]:
+    base, tuned, difference = (estimate.as_dict() for estimate in three)
+    return {
+        "base": base,
+        "tuned": tuned,
+        "difference": difference,
+        "n": n,
+        "better": BETTER.get(name, "higher"),
+    }
+
+
+def perplexity(loss: float) -> float:
+    """Return e to the loss, kept a number where the loss is absurd."""
+    return math.exp(min(loss, 700.0))
