@@ -75,6 +75,12 @@ def delete_sessions(session: Session, *, user_id: str, but: str | None = None) -
     session.execute(query if but is None else query.where(UserSession.id != but))
 
 
+def sessions(session: Session, *, user_id: str, now: datetime) -> Sequence[UserSession]:
+    """Return the sessions of a user that are not over, last used first."""
+    query = select(UserSession).where(UserSession.user_id == user_id, UserSession.expires_at > now)
+    return session.scalars(query.order_by(UserSession.last_seen_at.desc())).all()
+
+
 def delete_session(session: Session, session_id: str) -> None:
     """End one session."""
     session.execute(delete(UserSession).where(UserSession.id == session_id))

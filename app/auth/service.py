@@ -89,6 +89,17 @@ def logout(session: Session, *, actor: Actor) -> None:
         repository.delete_session(session, actor.session_id)
 
 
+def sessions(session: Session, *, actor: Actor) -> list[UserSession]:
+    """Return the browsers in which the actor is signed in, last used first."""
+    return list(repository.sessions(session, user_id=actor.id, now=utc_now()))
+
+
+def end_other_sessions(session: Session, *, actor: Actor) -> None:
+    """Sign the actor out everywhere but here."""
+    repository.delete_sessions(session, user_id=actor.id, but=actor.session_id)
+    audit(session, actor=actor, action="sessions.end", subject_type="user", subject_id=actor.id)
+
+
 def actor_from_session_cookie(session: Session, value: str | None) -> Actor | None:
     """Return who holds this cookie, or None; the session's end slides on."""
     if not value:
