@@ -1,14 +1,16 @@
 """Puts the server together: middleware, API, pages, sockets, static files. Knows all, does nothing.
 
-``uvicorn --factory app.main:create_app``. Importing this module loads no training stack.
+``uvicorn app.main:app``. Importing this module loads no training stack.
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from fastapi import FastAPI
 
 from app import api, error_handlers
+from app.jobs.reaper import reaping
+from app.logging import configure
 from app.middleware import Frame
 from app.settings import Settings, get_settings
 from web import routes
@@ -19,9 +21,12 @@ VERSION = "0.1.0"
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Run what the server does beside answering."""
+    """Log, and watch for jobs whose worker was lost, while the server runs."""
     del app
-    yield
+    configure()
+    url = get_settings().database_url
+    with reaping(url) if url else nullcontext():
+        yield
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -49,3 +54,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(api.unprefixed)
     routes.mount(app)
     return app
+
+
+app = create_app()
