@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 
-from app.datasets import analysis
 from app.jobs import leasing
 from app.jobs.state import JobStatus
 from app.kit.db import AWAY, transaction
@@ -55,6 +54,8 @@ def interrupted(work: Work) -> Outcome:
 
 def analyse_dataset(work: Work) -> Outcome:
     """Check an uploaded version; if we fail, the version says so."""
+    from app.datasets import analysis  # only who checks needs the checkers
+
     version_id = work.claim.subject_id
     try:
         progress = begin(work, phase="checking")
