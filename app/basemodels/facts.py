@@ -64,7 +64,7 @@ def read_facts(
     ``files`` are the names in its folder; ``headers`` are the parsed headers of its safetensors
     files; ``chat_template`` is the content of chat_template.jinja, if there is one.
     """
-    _refuse(config, tokenizer_config, files)
+    require_tunable(config, tokenizer_config, files)
     text = _text_config(config)
     hidden = _count(text, "hidden_size", "n_embd", "d_model")
     heads = _count(text, "num_attention_heads", "n_head")
@@ -97,7 +97,7 @@ def has_generation_markers(template: str) -> bool:
 
 
 def count_parameters(headers: Collection[Mapping[str, Any]]) -> int:
-    """Return the sum of all tensors' sizes; weights packed in 4 bits count as what they stand for."""
+    """Return the sum of all tensors' sizes; a byte of 4-bit weights counts as two."""
     total = 0
     for header in headers:
         for name, tensor in header.items():
@@ -112,9 +112,10 @@ def _is_quantization_state(name: str) -> bool:
     return any(mark in name for mark in (".absmax", ".quant_map", ".nested_", ".quant_state"))
 
 
-def _refuse(
+def require_tunable(
     config: Mapping[str, Any], tokenizer_config: Mapping[str, Any], files: Collection[str]
 ) -> None:
+    """Raise ``NotTunable`` unless these are a causal LM's safetensors with a tokenizer."""
     if "auto_map" in config or "auto_map" in tokenizer_config:
         raise NotTunable(
             "This model runs code of its own repository, which Tunebox never does. "

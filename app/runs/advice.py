@@ -14,6 +14,9 @@ from app.runs.spec import RunConfig
 
 TOO_HIGH, TOO_LOW = 2.5, 0.05  # times the rate that suits the model's width
 FEW_STEPS = 20
+LARGE_RANK = 32
+FEW_EPOCHS, MANY_EPOCHS = 2, 3
+HELD_OUT = 0.1
 
 
 class Severity(StrEnum):
@@ -86,7 +89,8 @@ def _memory(it: Subject) -> Iterator[Advice]:
     if size.fits is not False:
         return
     training = it.config.training
-    needed = f"About {size.total / 2**30:.1f} GiB are needed and {(size.available or 0) / 2**30:.1f} GiB are there."
+    there = (size.available or 0) / 2**30
+    needed = f"About {size.total / 2**30:.1f} GiB are needed and {there:.1f} GiB are there."
     if training.batch_size > 1:
         half, twice = training.batch_size // 2, training.gradient_accumulation * 2
         yield _warning(
@@ -106,10 +110,12 @@ def _memory(it: Subject) -> Iterator[Advice]:
 
 def _rank(it: Subject) -> Iterator[Advice]:
     rank = it.config.adapter.rank
-    if it.examples >= 10_000 and rank < 32:
+    if it.examples >= presets.MANY and rank < LARGE_RANK:
         text = "With 10,000 examples or more, a rank of 32 to 64 learns more of them."
-        yield _hint("adapter.rank", text, "Use 32", adapter__rank=32, adapter__alpha=32)
-    if it.examples < 1000 and rank > 64:
+        yield _hint(
+            "adapter.rank", text, "Use 32", adapter__rank=LARGE_RANK, adapter__alpha=LARGE_RANK
+        )
+    if it.examples < presets.PACK_FROM and rank > 2 * LARGE_RANK:
         text = "So large an adapter learns fewer than 1,000 examples by heart."
         yield _warning("adapter.rank", text, "Use 16", adapter__rank=16, adapter__alpha=16)
 
@@ -117,7 +123,7 @@ def _rank(it: Subject) -> Iterator[Advice]:
 def _alpha(it: Subject) -> Iterator[Advice]:
     adapter = it.config.adapter
     if adapter.alpha > 2 * adapter.rank or 2 * adapter.alpha < adapter.rank:
-        text = "Far from the rank, alpha acts like another learning rate. Equal to the rank is a good start."
+        text = "Far from the rank it acts like another learning rate; equal to it is a good start."
         yield _warning("adapter.alpha", text, f"Use {adapter.rank}", adapter__alpha=adapter.rank)
 
 
@@ -142,12 +148,12 @@ def _epochs(it: Subject) -> Iterator[Advice]:
     epochs = it.config.training.epochs
     if it.facts.hidden_size < presets.SMALL_WIDTH:
         return
-    if it.examples < 500 and epochs > 2:
+    if it.examples < presets.FEW and epochs > FEW_EPOCHS:
         text = "With fewer than 500 examples, more than 2 epochs learn them by heart."
-        yield _warning("training.epochs", text, "Use 2", training__epochs=2)
-    elif epochs > 3:
+        yield _warning("training.epochs", text, "Use 2", training__epochs=FEW_EPOCHS)
+    elif epochs > MANY_EPOCHS:
         text = "After 3 epochs the validation loss usually rises: overfitting."
-        yield _warning("training.epochs", text, "Use 3", training__epochs=3)
+        yield _warning("training.epochs", text, "Use 3", training__epochs=MANY_EPOCHS)
 
 
 def _steps(it: Subject) -> Iterator[Advice]:
@@ -192,12 +198,12 @@ def _validation(it: Subject) -> Iterator[Advice]:
     if fraction == 0:
         text = "Without held-out examples there is no validation loss and no evaluation."
         yield _warning(
-            "data.validation_fraction", text, "Hold out 10 %", data__validation_fraction=0.1
+            "data.validation_fraction", text, "Hold out 10 %", data__validation_fraction=HELD_OUT
         )
-    elif fraction < 0.1 and it.examples < 5000:
+    elif fraction < HELD_OUT and it.examples < presets.MANY:
         text = "Hold out 10 to 20 % of so few examples, or the evaluation says little."
         yield _hint(
-            "data.validation_fraction", text, "Hold out 10 %", data__validation_fraction=0.1
+            "data.validation_fraction", text, "Hold out 10 %", data__validation_fraction=HELD_OUT
         )
 
 

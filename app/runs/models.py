@@ -11,8 +11,11 @@ from app.kit.db import Base
 
 
 class Run(Base):
-    """One training. ``spec`` is ``RunSpec`` as JSON; ``reasons`` says why a preset chose a value
-    (dotted field → sentence); ``summary`` holds final metrics by name."""
+    """One training.
+
+    ``spec`` is ``RunSpec`` as JSON; ``reasons`` says why a preset chose a value (dotted field →
+    sentence); ``summary`` holds final metrics by name.
+    """
 
     __tablename__ = "runs"
 

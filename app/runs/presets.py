@@ -1,4 +1,4 @@
-"""What a preset means for this model, this dataset and this device, each value with its reason. Pure.
+"""What a preset means for a model, a dataset and a device, each value with its reason. Pure.
 
 A rule decides one field from the case and from what is decided already; what a user gives is never
 overruled. Knows neither database nor devices: the caller says what there is.
@@ -23,6 +23,8 @@ SMALL_MODEL_STEPS = {Preset.QUICK: 120, Preset.BALANCED: 250, Preset.QUALITY: 40
 SMALL_MODEL_EPOCHS = (1, 10)
 EFFECTIVE_BATCH = 8
 PACK_FROM = 1000
+FEW, MANY, VERY_MANY = 500, 10_000, 50_000  # examples, where advice changes
+TINY = 200
 LONGEST = 2048
 CHOSEN = "You chose this."
 DEFAULT = "The default."
@@ -30,8 +32,10 @@ DEFAULT = "The default."
 
 @dataclass(frozen=True)
 class Case:
-    """What a preset is resolved for. ``device_kind`` is ``auto`` while no worker is there;
-    ``memory_bytes`` is the device's memory, ``examples`` are the rows that can be used.
+    """What a preset is resolved for.
+
+    ``device_kind`` is ``auto`` while no worker is there; ``memory_bytes`` is the device's memory,
+    ``examples`` are the rows that can be used.
     """
 
     preset: Preset
@@ -130,7 +134,7 @@ def _quantization(case: Case, decided: Decided) -> tuple[str, str]:
         return "none", "4 bits need an NVIDIA card; here the weights stay as they are."
     if case.preset is not Preset.QUALITY:
         return "nf4", "QLoRA: the frozen weights in 4 bits take a quarter of the memory."
-    plain = RunConfig.model_validate(nested(decided | {"quantization": "none"}))
+    plain = RunConfig.model_validate(nested({**decided, "quantization": "none"}))
     size = memory.estimate(plain, facts=case.facts, device_kind="cuda", available=case.memory_bytes)
     if size.fits is False:
         return "nf4", "16 bits do not fit into the card's memory, 4 bits do with less."
@@ -153,7 +157,7 @@ def _rank(case: Case, decided: Decided) -> tuple[int, str]:
         Preset.BALANCED: (16, 32),
         Preset.QUALITY: (32, 64),
     }[case.preset]
-    if case.examples >= 10_000:
+    if case.examples >= MANY:
         return large, "Twice the usual rank, since there are 10,000 examples or more."
     return small, f"The {case.preset} preset's rank for fewer than 10,000 examples."
 
@@ -177,9 +181,9 @@ def _epochs(case: Case, decided: Decided) -> tuple[float, str]:
         return _epochs_of_small(case, decided)
     if case.preset is Preset.QUICK:
         return 1, "A first look: each example once."
-    if case.examples < 500:
+    if case.examples < FEW:
         return 2, "Fewer than 500 examples: more than 2 epochs would learn them by heart."
-    if case.preset is Preset.BALANCED and case.examples >= 50_000:
+    if case.preset is Preset.BALANCED and case.examples >= VERY_MANY:
         return 1, "50,000 examples or more: once is enough for most."
     return 3, "From 500 examples on, 3 epochs learn most without overfitting."
 
@@ -265,9 +269,9 @@ def _checkpointing(case: Case, decided: Decided) -> tuple[bool | str, str]:
 
 def _validation_fraction(case: Case, decided: Decided) -> tuple[float, str]:
     del decided
-    if case.examples < 200:
+    if case.examples < TINY:
         return 0.2, "Fewer than 200 examples: a fifth is needed to say anything."
-    if case.examples >= 50_000:
+    if case.examples >= VERY_MANY:
         return 0.02, "Of so many examples 2 % are plenty to measure with."
     return 0.1, "A tenth of the examples is held out to measure with."
 

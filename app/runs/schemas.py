@@ -12,27 +12,27 @@ class DatasetChoice(Schema):
     """A dataset, at its latest version where none is named."""
 
     id: str = Field(min_length=1, max_length=100)
-    version: int | None = Field(None, ge=1)
+    version: int | None = Field(default=None, ge=1)
 
 
 class ResourceRequest(Schema):
     """What a run needs to start; the service says what this version can give."""
 
-    devices: int = Field(1, ge=1, le=1024)
+    devices: int = Field(default=1, ge=1, le=1024)
     kind: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 class RunRequest(Schema):
     """What is to be trained. Whatever ``config`` leaves out comes from the preset."""
 
-    name: str | None = Field(None, max_length=120)
+    name: str | None = Field(default=None, max_length=120)
     dataset: str | DatasetChoice
     base_model: str = Field(min_length=1, max_length=100)
     preset: Preset = Preset.BALANCED
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = Field(default_factory=dict)
     resources: ResourceRequest = ResourceRequest()
     priority: Literal["low", "normal", "high"] = "normal"
-    note: str = Field("", max_length=10_000)
+    note: str = Field(default="", max_length=10_000)
 
 
 class FailureOut(Schema):
@@ -43,7 +43,7 @@ class FailureOut(Schema):
     explanation: str
     evidence: str
     next_step: str
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = Field(default_factory=dict)
 
 
 class RunOut(Schema):
@@ -97,8 +97,8 @@ class StopRequest(Schema):
 class RetryRequest(Schema):
     """Where to go on from, and what to change (``training.learning_rate``: new value)."""
 
-    from_: Literal["checkpoint", "start"] = Field("checkpoint", alias="from")
-    changes: dict[str, Any] = {}
+    from_: Literal["checkpoint", "start"] = Field(default="checkpoint", alias="from")
+    changes: dict[str, Any] = Field(default_factory=dict)
 
 
 class MetricsOut(Schema):

@@ -1,7 +1,7 @@
 """The complete, frozen description of a run, as stored, shown and trained. Pure.
 
 Knows neither database nor files nor devices. ``presets`` fills in what a user leaves out;
-``service`` checks that dataset and model exist; the trainer reads a ``TrainerJob`` and nothing else.
+``service`` checks that dataset and model exist; the trainer reads a ``TrainerJob``, nothing else.
 Field descriptions are the help texts of the form, the API's docs and the docs folder.
 """
 
@@ -37,60 +37,126 @@ class Objective(StrEnum):
 class Adapter(Part):
     """The LoRA adapter."""
 
-    rank: int = Field(16, ge=1, le=1024, description="Size of the adapter's inner dimension.")
-    alpha: int = Field(16, ge=1, le=4096, description="Scale of the adapter; equal to the rank is a good start.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Share of adapter inputs dropped while training.")
-    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
-        "all-linear", description="Which layers get an adapter: all-linear, or names of modules."
+    rank: int = Field(
+        default=16, ge=1, le=1024, description="Size of the adapter's inner dimension."
     )
-    use_dora: bool = Field(default=False, description="DoRA: learns direction and size apart. Slower.")
-    use_rslora: bool = Field(default=False, description="Scale by the square root of the rank; for high ranks.")
-    init: Literal["default", "pissa"] = Field("default", description="How the adapter starts.")
+    alpha: int = Field(
+        default=16,
+        ge=1,
+        le=4096,
+        description="Scale of the adapter; equal to the rank is a good start.",
+    )
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of adapter inputs dropped while training."
+    )
+    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
+        default="all-linear",
+        description="Which layers get an adapter: all-linear, or names of modules.",
+    )
+    use_dora: bool = Field(
+        default=False, description="DoRA: learns direction and size apart. Slower."
+    )
+    use_rslora: bool = Field(
+        default=False, description="Scale by the square root of the rank; for high ranks."
+    )
+    init: Literal["default", "pissa"] = Field(
+        default="default", description="How the adapter starts."
+    )
 
 
 class Training(Part):
     """Optimisation, batch and length."""
 
-    epochs: float = Field(3, gt=0, le=1000, description="How often each example is seen.")
-    max_steps: int | None = Field(None, ge=1, le=10_000_000, description="Stop after so many steps, whatever the epochs say.")
-    learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
-    scheduler: Literal["cosine", "linear", "constant"] = Field("cosine", description="How the learning rate falls.")
-    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
-    weight_decay: float = Field(0.0, ge=0, le=1, description="Pull of the weights towards zero.")
-    optimizer: Literal["auto", "adamw", "adamw_8bit"] = Field("auto", description="auto: adamw_8bit on NVIDIA cards, else adamw.")
-    batch_size: int = Field(2, ge=1, le=4096, description="Examples (packed: sequences) at once on a device.")
-    gradient_accumulation: int = Field(4, ge=1, le=4096, description="Batches summed up before a step.")
-    max_length: int = Field(2048, ge=16, le=1_048_576, description="Tokens of an example that are kept.")
-    packing: bool = Field(default=True, description="Put several examples into one sequence, kept apart.")
+    epochs: float = Field(default=3, gt=0, le=1000, description="How often each example is seen.")
+    max_steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000_000,
+        description="Stop after so many steps, whatever the epochs say.",
+    )
+    learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak learning rate.")
+    scheduler: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", description="How the learning rate falls."
+    )
+    warmup_ratio: float = Field(
+        default=0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
+    )
+    weight_decay: float = Field(
+        default=0.0, ge=0, le=1, description="Pull of the weights towards zero."
+    )
+    optimizer: Literal["auto", "adamw", "adamw_8bit"] = Field(
+        default="auto", description="auto: adamw_8bit on NVIDIA cards, else adamw."
+    )
+    batch_size: int = Field(
+        default=2, ge=1, le=4096, description="Examples (packed: sequences) at once on a device."
+    )
+    gradient_accumulation: int = Field(
+        default=4, ge=1, le=4096, description="Batches summed up before a step."
+    )
+    max_length: int = Field(
+        default=2048, ge=16, le=1_048_576, description="Tokens of an example that are kept."
+    )
+    packing: bool = Field(
+        default=True, description="Put several examples into one sequence, kept apart."
+    )
     assistant_only_loss: bool = Field(default=True, description="Learn the assistant's turns only.")
-    gradient_checkpointing: Literal["auto"] | bool = Field("auto", description="Less memory for more time.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on cards that have it, else float32.")
-    max_grad_norm: float = Field(1.0, gt=0, le=1e6, description="Gradients longer than this are cut.")
-    neftune_alpha: float | None = Field(None, gt=0, le=100, description="Noise on the embeddings while training.")
-    seed: int = Field(42, ge=0, le=2**31 - 1, description="Everything random follows from it.")
+    gradient_checkpointing: Literal["auto"] | bool = Field(
+        default="auto", description="Less memory for more time."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 on cards that have it, else float32."
+    )
+    max_grad_norm: float = Field(
+        default=1.0, gt=0, le=1e6, description="Gradients longer than this are cut."
+    )
+    neftune_alpha: float | None = Field(
+        default=None, gt=0, le=100, description="Noise on the embeddings while training."
+    )
+    seed: int = Field(
+        default=42, ge=0, le=2**31 - 1, description="Everything random follows from it."
+    )
 
 
 class Data(Part):
     """Which rows are trained and which are held out."""
 
-    validation_fraction: float = Field(0.1, ge=0, le=0.5, description="Share of the examples held out.")
-    exclude_problem_rows: bool = Field(default=False, description="Leave out the rows that have errors.")
+    validation_fraction: float = Field(
+        default=0.1, ge=0, le=0.5, description="Share of the examples held out."
+    )
+    exclude_problem_rows: bool = Field(
+        default=False, description="Leave out the rows that have errors."
+    )
 
 
 class EvaluationPlan(Part):
     """What is measured, and when."""
 
-    every_steps: int | None = Field(None, ge=1, description="Validation loss every so many steps; empty: about ten times a run.")
-    early_stopping_patience: int | None = Field(None, ge=1, le=1000, description="Stop after so many validations without a better loss.")
-    suites: tuple[Literal["heldout"], ...] = Field(("heldout",), description="Measured after training, base against tuned.")
-    probe_prompts: tuple[()] = Field((), description="Not available yet.")
+    every_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="Validation loss every so many steps; empty: about ten times a run.",
+    )
+    early_stopping_patience: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Stop after so many validations without a better loss.",
+    )
+    suites: tuple[Literal["heldout"], ...] = Field(
+        default=("heldout",), description="Measured after training, base against tuned."
+    )
+    probe_prompts: tuple[()] = Field(default=(), description="Not available yet.")
 
 
 class Checkpoints(Part):
     """When to save, and how many to keep."""
 
-    every_steps: int | None = Field(None, ge=1, description="Save every so many steps; empty: with each validation.")
-    keep: int = Field(2, ge=1, le=100, description="Last checkpoints kept, beside the best.")
+    every_steps: int | None = Field(
+        default=None, ge=1, description="Save every so many steps; empty: with each validation."
+    )
+    keep: int = Field(
+        default=2, ge=1, le=100, description="Last checkpoints kept, beside the best."
+    )
 
 
 class SimulatedFailure(Part):
@@ -103,19 +169,24 @@ class SimulatedFailure(Part):
 class Simulate(Part):
     """Switches of the simulated recipe, for tests."""
 
-    steps: int = Field(100, ge=1, le=1_000_000)
-    step_seconds: float = Field(0.05, ge=0, le=3600)
+    steps: int = Field(default=100, ge=1, le=1_000_000)
+    step_seconds: float = Field(default=0.05, ge=0, le=3600)
     fail: SimulatedFailure | None = None
     hang_at_step: int | None = None
-    memory_bytes: int | None = Field(None, ge=0, le=2**34)
+    memory_bytes: int | None = Field(default=None, ge=0, le=2**34)
 
 
 class RunConfig(Part):
     """All that decides how a run trains."""
 
     objective: Objective = Field(Objective.SFT, description="What is trained.")
-    engine: Literal["auto", "unsloth", "peft"] = Field("auto", description="auto: unsloth on NVIDIA cards, else peft.")
-    quantization: Literal["nf4", "none"] = Field("none", description="nf4: the frozen weights in 4 bits (QLoRA). none: 16 or 32 bits.")
+    engine: Literal["auto", "unsloth", "peft"] = Field(
+        default="auto", description="auto: unsloth on NVIDIA cards, else peft."
+    )
+    quantization: Literal["nf4", "none"] = Field(
+        default="none",
+        description="nf4: the frozen weights in 4 bits (QLoRA). none: 16 or 32 bits.",
+    )
     adapter: Adapter = Adapter()
     training: Training = Training()
     data: Data = Data()
@@ -127,8 +198,10 @@ class RunConfig(Part):
 class Resources(Part):
     """What a run needs to start."""
 
-    devices: Literal[1] = Field(1, description="How many devices; one for now.")
-    kind: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if the box has one.")
+    devices: Literal[1] = Field(default=1, description="How many devices; one for now.")
+    kind: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto: a GPU if the box has one."
+    )
 
 
 class DatasetRef(Part):
@@ -149,7 +222,7 @@ class RunSpec(Part):
     config: RunConfig
     resources: Resources = Resources()
     priority: Literal["low", "normal", "high"] = "normal"
-    note: str = Field("", max_length=10_000)
+    note: str = Field(default="", max_length=10_000)
 
 
 class TrainerJob(Part):

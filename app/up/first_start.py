@@ -26,7 +26,7 @@ def prepare(settings: Settings, url: str) -> Prepared:
     fresh = migrations.upgrade(url)
     if fresh:
         with transaction(url) as session:
-            demo.seed(session)
+            demo.seed(session, settings)
     note = _unattended_admin(settings, url)
     with transaction(url) as session:
         return Prepared(welcome=users.first_admin_link(session), note=note)

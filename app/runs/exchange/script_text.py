@@ -1,0 +1,243 @@
+"""The text of an exported run below its CONFIG. Pure; see ``script``."""
+
+BODY = r'''
+import hashlib
+import json
+import math
+import os
+import random
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+MODEL, DATASET = Path(sys.argv[1]), Path(sys.argv[2])
+TRAINING, ADAPTER = CONFIG["training"], CONFIG["adapter"]
+SEED, LENGTH, IGNORED = TRAINING["seed"], TRAINING["max_length"], -100
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+# Rows: the ones with the smallest hashes are held out
+rows = []
+for number, line in enumerate(DATASET.open("rb"), start=1):
+    if line.strip() and number not in set(CONFIG["excluded_lines"]):
+        rows.append((number, json.loads(line.decode("utf-8-sig"))["messages"]))
+
+
+def row_hash(row):
+    content = json.dumps(row[1], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(f"{SEED}:{content}".encode()).digest()
+
+
+wanted = round(len(rows) * CONFIG["validation_fraction"])
+if CONFIG["validation_fraction"] > 0 and len(rows) > 1:
+    wanted = min(max(wanted, 1), len(rows) - 1)
+held_out = {row[0] for row in sorted(rows, key=lambda row: (row_hash(row), row[0]))[:wanted]}
+
+# Tokens and labels, by the model's own chat template
+tokenizer = AutoTokenizer.from_pretrained(MODEL)
+
+
+def render(messages, **options):
+    return tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, **options)
+
+
+def encode(messages):
+    turns = [{k: v for k, v in turn.items() if k != "weight"} for turn in messages]
+    for turn in turns:
+        if isinstance(turn.get("content"), list):
+            turn["content"] = "".join(part.get("text", "") for part in turn["content"])
+    if not TRAINING["assistant_only_loss"]:
+        ids = list(render(turns)["input_ids"])
+        return ids, [IGNORED, *ids[1:]]
+    if "{% generation" in tokenizer.chat_template or "{%- generation" in tokenizer.chat_template:
+        out = render(turns, return_assistant_tokens_mask=True)
+        ids, mask = list(out["input_ids"]), list(out["assistant_masks"])
+    else:
+        ids = list(render(turns)["input_ids"])
+        mask = [0] * len(ids)
+        for place, turn in enumerate(turns):
+            if turn["role"] == "assistant":
+                start = len(render(turns[:place], add_generation_prompt=True)["input_ids"])
+                end = len(render(turns[: place + 1])["input_ids"])
+                mask[start:end] = [1] * (end - start)
+    weights = [turn.get("weight", 1) for turn in messages if turn["role"] == "assistant"]
+    if 0 in weights:
+        turn, inside = -1, False
+        for place, learned in enumerate(mask):
+            turn += bool(learned) and not inside
+            inside = bool(learned)
+            if learned and weights[turn] == 0:
+                mask[place] = 0
+    labels = [token if learned else IGNORED for token, learned in zip(ids, mask)]
+    return ids, [IGNORED, *labels[1:]]
+
+
+train_set, validation = [], []
+for number, messages in rows:
+    ids, labels = encode(messages)
+    example = (ids[:LENGTH], labels[:LENGTH], number)
+    if any(label != IGNORED for label in example[1]):
+        (validation if number in held_out else train_set).append(example)
+
+# Rows of the batches: examples alone, or several in a row, kept apart by their positions
+units = [[example] for example in train_set]
+if TRAINING["packing"]:
+    units, room = [], []
+    for example in sorted(train_set, key=lambda example: (-len(example[0]), example[2])):
+        place = next((i for i, entry in enumerate(room) if entry[0] >= len(example[0])), None)
+        left, unit = room.pop(place) if place is not None else (LENGTH, len(units))
+        if unit == len(units):
+            units.append([])
+        units[unit].append(example)
+        room = sorted([*room, (left - len(example[0]), unit)])
+
+# The model
+kind = TRAINING["precision"]
+if kind == "auto":
+    kind = "bfloat16" if DEVICE == "cuda" else "float32"
+dtype = getattr(torch, kind)
+nf4 = BitsAndBytesConfig(
+    load_in_4bit=True,
+    bnb_4bit_quant_type="nf4",
+    bnb_4bit_use_double_quant=True,
+    bnb_4bit_compute_dtype=dtype,
+)
+torch.manual_seed(SEED)
+model = AutoModelForCausalLM.from_pretrained(
+    MODEL,
+    dtype=dtype,
+    device_map={"": 0} if DEVICE == "cuda" else None,
+    quantization_config=nf4 if CONFIG["quantization"] == "nf4" else None,
+    attn_implementation="sdpa",
+)
+twice = TRAINING["gradient_checkpointing"]
+twice = DEVICE == "cuda" if twice == "auto" else twice
+if CONFIG["quantization"] == "nf4":
+    model = prepare_model_for_kbit_training(
+        model, use_gradient_checkpointing=twice, gradient_checkpointing_kwargs={"use_reentrant": False}
+    )
+elif twice:
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.enable_input_require_grads()
+torch.manual_seed(SEED)
+model = get_peft_model(
+    model,
+    LoraConfig(
+        r=ADAPTER["rank"],
+        lora_alpha=ADAPTER["alpha"],
+        lora_dropout=ADAPTER["dropout"],
+        target_modules=ADAPTER["target_modules"],
+        use_dora=ADAPTER["use_dora"],
+        use_rslora=ADAPTER["use_rslora"],
+        init_lora_weights="pissa" if ADAPTER["init"] == "pissa" else True,
+        bias="none",
+        task_type="CAUSAL_LM",
+    ),
+)
+
+
+def noisy(module, _inputs, output):
+    if not module.training or TRAINING["neftune_alpha"] is None:
+        return output
+    size = TRAINING["neftune_alpha"] / (output.shape[-2] * output.shape[-1]) ** 0.5
+    return output + torch.empty_like(output).uniform_(-size, size)
+
+
+model.get_input_embeddings().register_forward_hook(noisy)
+weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+groups = [
+    {"params": [w for w in weights if w.ndim > 1], "weight_decay": TRAINING["weight_decay"]},
+    {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},
+]
+groups = [group for group in groups if group["params"]]
+if DEVICE == "cuda" and TRAINING["optimizer"] != "adamw":
+    from bitsandbytes.optim import AdamW8bit
+
+    optimizer = AdamW8bit(groups, lr=TRAINING["learning_rate"])
+else:
+    optimizer = torch.optim.AdamW(groups, lr=TRAINING["learning_rate"], fused=DEVICE == "cuda")
+
+# Batches and the learning rate
+pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
+batch_size = TRAINING["batch_size"]
+rows_in_step = batch_size * TRAINING["gradient_accumulation"]
+steps_in_epoch = -(-len(units) // rows_in_step)
+total = TRAINING["max_steps"] or max(1, math.ceil(TRAINING["epochs"] * steps_in_epoch))
+warmup = math.ceil(total * TRAINING["warmup_ratio"])
+
+
+def table(lists, fill):
+    width = max(len(entry) for entry in lists)
+    return torch.tensor([[*entry, *[fill] * (width - len(entry))] for entry in lists], device=DEVICE)
+
+
+def collate(chosen):
+    ids = [[token for example in unit for token in example[0]] for unit in chosen]
+    labels = [[label for example in unit for label in example[1]] for unit in chosen]
+    batch = {"input_ids": table(ids, pad), "labels": table(labels, IGNORED)}
+    if not TRAINING["packing"]:
+        return {**batch, "attention_mask": table([[1] * len(entry) for entry in ids], 0)}
+    places = [[at for example in unit for at in range(len(example[0]))] for unit in chosen]
+    width = max(len(entry) for entry in places)
+    filled = [entry + list(range(width - len(entry))) for entry in places]
+    return {**batch, "position_ids": torch.tensor(filled, device=DEVICE)}
+
+
+def losses(chosen):
+    """Yield the loss of each batch; together they are the mean over all learned tokens."""
+    learned = sum(label != IGNORED for unit in chosen for example in unit for label in example[1])
+    learned = torch.tensor(learned, device=DEVICE)
+    for start in range(0, len(chosen), batch_size):
+        batch = collate(chosen[start : start + batch_size])
+        enabled = DEVICE == "cuda" and dtype == torch.bfloat16
+        with torch.autocast(DEVICE, dtype=torch.bfloat16, enabled=enabled):
+            yield model(**batch, num_items_in_batch=learned, use_cache=False).loss
+
+
+def learning_rate(step):
+    if step < warmup:
+        return TRAINING["learning_rate"] * (step + 1) / warmup
+    done = (step - warmup) / max(1, total - warmup)
+    if TRAINING["scheduler"] == "cosine":
+        return TRAINING["learning_rate"] * 0.5 * (1 + math.cos(math.pi * done))
+    return TRAINING["learning_rate"] * (1 - done if TRAINING["scheduler"] == "linear" else 1)
+
+
+# Steps
+every = CONFIG["evaluate_every"] or max(1, round(total / 10))
+best, worse = None, 0
+torch.manual_seed(SEED)
+for step in range(total + 1):
+    if validation and (step % every == 0 or step == total):
+        model.eval()
+        with torch.no_grad():
+            loss = sum(loss.item() for loss in losses([[example] for example in validation]))
+        print(json.dumps({"step": step, "eval/loss": loss}), flush=True)
+        better = best is None or loss < best
+        best, worse = (loss, 0) if better else (best, worse + 1)
+        if better and CONFIG["patience"]:
+            model.save_pretrained("adapter")
+    if step == total or (CONFIG["patience"] and worse >= CONFIG["patience"]):
+        break
+    model.train()
+    epoch, place = divmod(step, steps_in_epoch)
+    order = list(range(len(units)))
+    random.Random(f"{SEED}/{epoch}").shuffle(order)
+    summed = torch.zeros((), device=DEVICE)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(step)
+    for loss in losses([units[i] for i in order[place * rows_in_step : (place + 1) * rows_in_step]]):
+        loss.backward()
+        summed += loss.detach()
+    torch.nn.utils.clip_grad_norm_(weights, TRAINING["max_grad_norm"])
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    print(json.dumps({"step": step + 1, "train/loss": summed.item()}), flush=True)
+if not worse or step == total:
+    model.save_pretrained("adapter")
+'''

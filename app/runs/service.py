@@ -1,0 +1,355 @@
+"""What may be done with runs: launch, list, look, stop, pause, resume, retry, compare.
+
+Knows no HTTP. A run's state is its job's; ``launching`` turns a wish into a spec, ``comparison``
+sets runs side by side.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy.orm import Session
+
+from app.auth import service as auth
+from app.auth.roles import Actor, require_owner, require_write
+from app.datasets import analysis
+from app.errors import Invalid, NotFound
+from app.evaluations import service as evaluations
+from app.jobs import service as jobs
+from app.jobs.events import EventType, JobEvent
+from app.jobs.state import JobKind, JobStatus, StopMode
+from app.kit.clock import utc_now
+from app.kit.ids import new_id
+from app.kit.pagination import Page, PageRequest, encode_cursor
+from app.kit.storage import get_storage, job_folder, model_folder
+from app.queue import Lane
+from app.runs import comparison as comparing
+from app.runs import launching, presets, repository
+from app.runs.comparison import Comparison
+from app.runs.launching import Chosen
+from app.runs.models import Run
+from app.runs.repository import SORTS, Wanted
+from app.runs.schemas import RunRequest
+from app.runs.spec import DatasetRef, Objective, Resources, RunConfig, RunSpec, TrainerJob
+from app.runs.views import RunView, view_of
+from app.settings import Settings, get_settings
+
+PRIORITIES = {"low": -1, "normal": 0, "high": 1}
+COMPARED = (2, 8)
+# A checkpoint holds what these decided; another value of them needs a new start.
+FIXED_BY_CHECKPOINT = re.compile(
+    r"(adapter|data)\..*|objective|simulate|quantization|"
+    r"training\.(seed|packing|optimizer|assistant_only_loss)"
+)
+
+
+def create(session: Session, *, actor: Actor, request: RunRequest) -> Run:
+    """Queue a new run. Raises ``Invalid`` by field, or ``Conflict`` while inputs are not ready."""
+    require_write(actor)
+    given, errors = launching.checked(launching.flattened(request.config))
+    if errors:
+        raise launching.invalid(errors)
+    if request.resources.devices != 1:
+        raise Invalid.field("resources.devices", "a run takes one device in this version; use 1")
+    chosen = launching.choose(
+        session,
+        dataset=request.dataset,
+        base_model=request.base_model,
+        kind=request.resources.kind,
+    )
+    resolved = _resolved(request, given, chosen)
+    return _queue(
+        session,
+        actor=actor,
+        spec=_spec(request, chosen, resolved),
+        chosen=chosen,
+        reasons=resolved.reasons,
+    )
+
+
+def _resolved(request: RunRequest, given: Mapping[str, Any], chosen: Chosen) -> presets.Resolved:
+    simulated = given.get("objective") == Objective.SIMULATED
+    if simulated and not get_settings().allow_simulated:
+        raise Invalid.field(
+            "config.objective",
+            "simulated runs are for tests; start Tunebox with TUNEBOX_ALLOW_SIMULATED=1",
+        )
+    if not simulated:
+        launching.require_ready(chosen, _as_given(given))
+    resolved = presets.resolve(given, case=chosen.case(request.preset))
+    errors = launching.contradictions(resolved.config, chosen=chosen)
+    if errors:
+        raise launching.invalid(errors)
+    return resolved
+
+
+def _as_given(given: Mapping[str, Any]) -> RunConfig:
+    return RunConfig.model_validate(presets.nested(given))
+
+
+def _spec(request: RunRequest, chosen: Chosen, resolved: presets.Resolved) -> RunSpec:
+    return RunSpec(
+        name=checked_name(request.name) or default_name(chosen),
+        dataset=DatasetRef(id=chosen.dataset.id, version=chosen.version.number),
+        base_model=chosen.model.id,
+        preset=request.preset,
+        config=resolved.config,
+        resources=Resources(kind=chosen.device_kind),
+        priority=request.priority,
+        note=request.note,
+    )
+
+
+def checked_name(name: str | None) -> str:
+    """Return a run's name without blanks around it; empty means that there is none yet."""
+    name = (name or "").strip()
+    if not name.isprintable():
+        raise Invalid.field("name", "leave out control characters and line breaks")
+    return name
+
+
+def default_name(chosen: Chosen) -> str:
+    """Return a name for a run that has none: its dataset's and its model's."""
+    model = chosen.model.name.rsplit("/", 1)[-1]
+    return f"{chosen.dataset.name[:70]}-{model[:48]}"
+
+
+def _queue(
+    session: Session,
+    *,
+    actor: Actor,
+    spec: RunSpec,
+    chosen: Chosen,
+    reasons: dict[str, str],
+) -> Run:
+    run_id = new_id("run")
+    job = jobs.submit(
+        session,
+        kind=JobKind.TRAIN,
+        lane=Lane.DEVICES,
+        title=spec.name,
+        subject_id=run_id,
+        owner_id=actor.id,
+        priority=PRIORITIES[spec.priority],
+        device_kind=spec.resources.kind,
+        devices_needed=spec.resources.devices,
+    )
+    run = Run(
+        id=run_id,
+        job_id=job.id,
+        name=spec.name,
+        owner_id=actor.id,
+        dataset_id=chosen.dataset.id,
+        dataset_version_id=chosen.version.id,
+        base_model_id=chosen.model.id,
+        spec=spec.model_dump(mode="json"),
+        reasons=reasons,
+        summary={},
+        note=spec.note,
+    )
+    session.add(run)
+    session.flush()
+    _audit(session, actor, "run.create", run, name=run.name)
+    return run
+
+
+def _audit(session: Session, actor: Actor, action: str, run: Run, **detail: Any) -> None:
+    auth.audit(
+        session,
+        actor=actor,
+        action=action,
+        subject_type="run",
+        subject_id=run.id,
+        detail=detail,
+    )
+
+
+def get(session: Session, run_id: str) -> Run:
+    """Return a run or raise ``NotFound``."""
+    run = session.get(Run, run_id)
+    if run is None:
+        raise NotFound("There is no such run. It may be under another address; see the list.")
+    return run
+
+
+def get_view(session: Session, run_id: str) -> RunView:
+    """Return a run with its job, its inputs and what is predicted."""
+    row = repository.one(session, run_id)
+    if row is None:
+        raise NotFound("There is no such run. It may be under another address; see the list.")
+    return view_of(session, row)
+
+
+def list_runs(
+    session: Session, *, wanted: Wanted | None = None, sort: str = "-created_at", page: PageRequest
+) -> Page[RunView]:
+    """Return runs. ``sort``: created_at, name or eval_loss, with ``-`` from the other end."""
+    wanted = wanted or Wanted()
+    name = sort.removeprefix("-")
+    if name not in SORTS:
+        raise Invalid.field("sort", f"use one of {', '.join(SORTS)}, with - before it to turn it")
+    position = page.position()
+    if position is not None and len(position) != 2:  # noqa: PLR2004  # value and id
+        raise Invalid.field("cursor", "use the value of `next` as it was answered")
+    found = repository.listed(
+        session,
+        wanted,
+        sort=name,
+        descending=sort.startswith("-"),
+        after=(position[0], position[1]) if position else None,
+        limit=page.limit + 1,
+    )
+    shown = found[: page.limit]
+    more = len(found) > page.limit
+    following = encode_cursor([shown[-1][1], shown[-1][0].run.id]) if more else None
+    views = [view_of(session, row) for row, _ in shown]
+    return Page(views, following, repository.count(session, wanted))
+
+
+def stop(session: Session, *, actor: Actor, run_id: str, mode: Literal["save", "cancel"]) -> Run:
+    """End a run: keep the work so far, or drop it."""
+    run = _own(session, actor, run_id)
+    jobs.request_stop(session, job_id=run.job_id, mode=StopMode(mode))
+    _audit(session, actor, "run.stop", run, mode=mode)
+    return run
+
+
+def pause(session: Session, *, actor: Actor, run_id: str) -> Run:
+    """Save a checkpoint and give the device back until someone resumes."""
+    run = _own(session, actor, run_id)
+    jobs.request_stop(session, job_id=run.job_id, mode=StopMode.PAUSE)
+    _audit(session, actor, "run.pause", run)
+    return run
+
+
+def resume(session: Session, *, actor: Actor, run_id: str) -> Run:
+    """Queue a paused run again; it goes on from its last checkpoint."""
+    run = _own(session, actor, run_id)
+    jobs.resume(session, run.job_id)
+    _audit(session, actor, "run.resume", run)
+    return run
+
+
+def retry(
+    session: Session,
+    *,
+    actor: Actor,
+    run_id: str,
+    start: Literal["checkpoint", "start"] = "checkpoint",
+    changes: Mapping[str, Any] | None = None,
+) -> Run:
+    """Queue a failed or cancelled run again, from its checkpoint or its start, with ``changes``."""
+    run = _own(session, actor, run_id)
+    before = RunSpec.model_validate(run.spec)
+    config, changed = _changed(session, before, changes or {}, start=start)
+    job = jobs.retry(session, job_id=run.job_id, fresh=start == "start")
+    if changed:
+        run.spec = before.model_copy(update={"config": config}).model_dump(mode="json")
+        sentence = f"Changed for attempt {job.attempt + 1}."
+        run.reasons = run.reasons | dict.fromkeys(changed, sentence)
+        text = "; ".join(f"{field}: {old} → {new}" for field, (old, new) in changed.items())
+        event = JobEvent(
+            seq=0,
+            type=EventType.LOG,
+            at=utc_now(),
+            values={"level": "info", "text": f"Retry with changes: {text}"},
+        )
+        jobs.append_events(session, run.job_id, [event])
+    _audit(session, actor, "run.retry", run, start=start, changes=changed)
+    return run
+
+
+def _changed(
+    session: Session, spec: RunSpec, changes: Mapping[str, Any], *, start: str
+) -> tuple[RunConfig, dict[str, list[Any]]]:
+    """Return the new configuration, and old and new value of each field that changed."""
+    raw = launching.flattened({f.removeprefix("config."): value for f, value in changes.items()})
+    given, errors = launching.checked(raw)
+    old = presets.flat(spec.config)
+    given = {field: value for field, value in given.items() if old.get(field) != value}
+    for field in given:
+        if start == "checkpoint" and FIXED_BY_CHECKPOINT.fullmatch(field):
+            errors[field] = "a checkpoint cannot go on with another value; retry from the start"
+    if errors:
+        raise launching.invalid(errors, prefix="changes.")
+    config = RunConfig.model_validate(presets.nested(old | given))
+    chosen = launching.choose(
+        session,
+        dataset=launching.DatasetChoice(id=spec.dataset.id, version=spec.dataset.version),
+        base_model=spec.base_model,
+        kind=spec.resources.kind,
+    )
+    if errors := launching.contradictions(config, chosen=chosen):
+        raise launching.invalid(errors, prefix="changes.")
+    new = presets.flat(config)
+    plain = config.model_dump(mode="json"), spec.config.model_dump(mode="json")
+    now, then = (launching.flattened(one) for one in plain)
+    return config, {f: [then.get(f), now.get(f)] for f in given if new[f] != old[f]}
+
+
+def _own(session: Session, actor: Actor, run_id: str) -> Run:
+    run = repository.lock(session, run_id)
+    if run is None:
+        raise NotFound("There is no such run. It may be under another address; see the list.")
+    require_owner(actor, run.owner_id)
+    return run
+
+
+def compare(session: Session, *, run_ids: Sequence[str]) -> Comparison:
+    """Set two to eight runs side by side, in the order given."""
+    wanted = list(dict.fromkeys(run_ids))
+    fewest, most = COMPARED
+    if not fewest <= len(wanted) <= most:
+        raise Invalid.field("runs", f"name {fewest} to {most} different runs, separated by commas")
+    rows = repository.many(session, wanted)
+    missing = [run_id for run_id in wanted if run_id not in rows]
+    if missing:
+        raise Invalid.field("runs", f"there is no run {missing[0][:80]}; take it out")
+    found = evaluations.of_runs(session, run_ids=wanted)
+    items = {one.id: evaluations.all_items(session, evaluation_id=one.id) for one in found}
+    return comparing.compare([rows[run_id] for run_id in wanted], found, items)
+
+
+def trainer_job(
+    session: Session, settings: Settings, *, job_id: str, device: Literal["cpu", "cuda"]
+) -> TrainerJob:
+    """Return what a trainer on this machine needs for a job; the dataset is fetched if remote."""
+    run = repository.by_job(session, job_id)
+    if run is None:
+        raise NotFound("This job has no run.")
+    spec = RunSpec.model_validate(run.spec)
+    row = repository.one(session, run.id)
+    if row is None or spec.config.objective is Objective.SIMULATED:
+        return TrainerJob(run=spec, dataset_file="", base_model_folder="", device=device)
+    excluded: tuple[int, ...] = ()
+    if spec.config.data.exclude_problem_rows:
+        excluded = analysis.bad_lines(get_storage(settings), row.version)
+    return TrainerJob(
+        run=spec,
+        dataset_file=str(_dataset_file(settings, job_id, row.version.storage_key)),
+        excluded_lines=excluded,
+        base_model_folder=str(model_folder(settings, row.base_model.folder)),
+        device=device,
+        fresh=row.job.fresh,
+    )
+
+
+def _dataset_file(settings: Settings, job_id: str, key: str) -> Path:
+    storage = get_storage(settings)
+    here = storage.local_path(key)
+    if here is not None:
+        return here
+    target = job_folder(settings, job_id) / "dataset.jsonl"
+    if not target.exists():
+        storage.fetch(key, target)
+    return target
+
+
+def statuses(text: str | None) -> tuple[JobStatus, ...]:
+    """Return the states that a filter names, separated by commas."""
+    try:
+        return tuple(JobStatus(part.strip()) for part in (text or "").split(",") if part.strip())
+    except ValueError as error:
+        known = ", ".join(JobStatus)
+        raise Invalid.field("status", f"use states of this list: {known}") from error
