@@ -8,13 +8,15 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from app.auth import endpoints as auth
+from app.datasets import endpoints as datasets
 from app.dependencies import Public
+from app.jobs import endpoints as jobs
 from app.system import endpoints as system
 
 OPENAPI_PATH = "/api/v1/openapi.json"
 
 router = APIRouter(prefix="/api/v1")
-for feature in (auth,):
+for feature in (auth, datasets, jobs):
     router.include_router(feature.router)
 
 # Without the prefix: where load balancers and Prometheus look.

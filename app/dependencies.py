@@ -79,6 +79,13 @@ def _signed_in(
     csrf_token: Annotated[str | None, Depends(_csrf_field)],
 ) -> Actor:
     """Return who asks, by token or by cookie; a browser's change must prove its origin."""
+    return authenticate(request, session, settings, csrf_token)
+
+
+def authenticate(
+    request: Request, session: Session, settings: Settings, csrf_token: str | None
+) -> Actor:
+    """Return who asks, as ``_signed_in`` promises."""
     value = bearer(request)
     if value is not None:
         actor = service.actor_from_token(session, value)
@@ -96,6 +103,16 @@ def _signed_in(
 
 
 SignedIn = Annotated[Actor, Depends(_signed_in)]
+
+
+def upload_actor(
+    request: Request, open_session: OpenSessionDep, settings: SettingsDep
+) -> Actor:
+    """Let through who may change things, in a transaction that ends before the upload begins."""
+    with open_session() as session:
+        actor = authenticate(request, session, settings, request.headers.get(csrf.HEADER))
+        roles.require_write(actor)
+        return actor
 
 
 def current_user(actor: SignedIn) -> Actor:
@@ -127,6 +144,7 @@ def same_origin(request: Request, settings: SettingsDep) -> None:
 CurrentUser = Annotated[Actor, Depends(current_user)]
 Member = Annotated[Actor, Depends(member)]
 Admin = Annotated[Actor, Depends(admin)]
+UploadActor = Annotated[Actor, Depends(upload_actor)]
 Public: Any = Depends(public)
 SameOrigin: Any = Depends(same_origin)
 

@@ -7,8 +7,9 @@ multipart and the storage; nothing of datasets' tables.
 
 import errno
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from fastapi.concurrency import run_in_threadpool
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -21,6 +22,7 @@ from app.settings import Settings
 
 ALLOWED = frozenset({"name", "format", "dataset", "csrf_token"})
 _MAX_FIELD_BYTES = 4096
+T = TypeVar("T")
 
 
 @dataclass
@@ -81,7 +83,8 @@ class _Form:
             self._received.filename = _base_name(options.get(b"filename", b""))
         elif self._name not in ALLOWED:
             raise Invalid.field(
-                self._name[:80] or "form", "there is no such field; send file, name, format, dataset"
+                self._name[:80] or "form",
+                "there is no such field; send file, name, format, dataset",
             )
         if self.files > 1:
             raise Invalid.field("file", "send one file at a time")
@@ -165,12 +168,25 @@ def _require_whole(form: _Form) -> None:
 
 def _as_app_error(error: BaseException) -> BaseException:
     if isinstance(error, ClientDisconnect):
-        return Invalid("The connection was lost. Nothing was kept; send it again.", code="truncated")
+        return Invalid(
+            "The connection was lost. Nothing was kept; send it again.", code="truncated"
+        )
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return NoSpace(
             f"The disk filled up during the upload (we keep {RESERVE_BYTES / 2**20:.0f} MiB free). "
             "Nothing was kept. Free some disk space, then try again."
         )
     if type(error).__module__.startswith("python_multipart"):
-        return Invalid("The upload is not valid multipart/form-data. Send it again.", code="truncated")
+        return Invalid(
+            "The upload is not valid multipart/form-data. Send it again.", code="truncated"
+        )
     return error
+
+
+async def keep_or_delete(storage: Storage, received: Received, store: Callable[[], T]) -> T:
+    """Return what ``store`` makes of an upload; if it fails, delete the file."""
+    try:
+        return await run_in_threadpool(store)
+    except BaseException:
+        await run_in_threadpool(storage.delete, received.key)
+        raise

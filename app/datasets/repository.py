@@ -1,6 +1,7 @@
 """SQL of datasets, versions and problems. Knows no rule."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, column, delete, func, insert, select, table, tuple_
@@ -30,7 +31,7 @@ def _listed(q: str | None) -> ColumnElement[bool]:
 
 
 def datasets(
-    session: Session, *, q: str | None, limit: int, before: tuple[str, str] | None
+    session: Session, *, q: str | None, limit: int, before: tuple[datetime, str] | None
 ) -> Sequence[Dataset]:
     """Return datasets, newest first, from behind (created_at, id)."""
     statement = select(Dataset).where(_listed(q))
@@ -94,7 +95,7 @@ def _problem_filter(
     return conditions
 
 
-def problems(  # noqa: PLR0913  # two filters and a place
+def problems(  # two filters and a place
     session: Session,
     *,
     version_id: str,
@@ -107,9 +108,7 @@ def problems(  # noqa: PLR0913  # two filters and a place
     statement = select(ProblemRow).where(*_problem_filter(version_id, code, severity))
     if after is not None:
         statement = statement.where(tuple_(ProblemRow.line, ProblemRow.place) > after)
-    return session.scalars(
-        statement.order_by(ProblemRow.line, ProblemRow.place).limit(limit)
-    ).all()
+    return session.scalars(statement.order_by(ProblemRow.line, ProblemRow.place).limit(limit)).all()
 
 
 def delete_problems(session: Session, version_id: str) -> None:

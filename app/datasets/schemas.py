@@ -96,3 +96,25 @@ class StatisticsOut(Schema):
 
     version: int
     statistics: dict[str, Any] | None
+
+
+UPLOAD_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "name": {"type": "string", "maxLength": 120},
+                        "format": {"type": "string", "enum": ["messages"]},
+                        "dataset": {"type": "string"},
+                    },
+                }
+            }
+        },
+    }
+}

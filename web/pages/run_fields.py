@@ -138,7 +138,7 @@ def shown(field: FormField, value: object) -> str:
 
 
 def parsed(field: FormField, text: str) -> object:
-    """Return what the control's text means; text that is no number stays text, for the spec to refuse."""
+    """Return what the control means; what is no number stays text, for the spec to refuse."""
     text = text.strip()
     if text == "" and field.optional:
         return None

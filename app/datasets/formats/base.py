@@ -1,0 +1,80 @@
+"""What a dataset format must be able to do. Pure: knows rows as parsed JSON, no file, no line."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from app.datasets.problems import Code
+
+Row = Mapping[str, Any]
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fault within a row: where it is, and the text to mark there if it is not all of it."""
+
+    code: Code
+    message: str
+    path: Path = ()
+    needle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a good row: its role, as the trainer names it, and its text."""
+
+    role: str
+    text: str
+
+
+class DatasetFormat(Protocol):
+    """A way to write examples as JSON objects."""
+
+    name: str
+    title: str
+
+    def recognises(self, row: Row) -> bool:
+        """Tell whether ``row`` is meant to be of this format, right or wrong."""
+        ...
+
+    def findings(self, row: Row) -> list[Finding]:
+        """Return every fault of ``row``, in the order of its parts; none for a good row."""
+        ...
+
+    def turns(self, row: Row) -> list[Turn]:
+        """Return the readable turns of ``row``; what is broken is left out."""
+        ...
+
+
+def strings(value: object, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """Yield each string within ``value`` with its path, in order, however deep it lies."""
+    stack: list[tuple[Path, Any]] = [(path, value)]
+    while stack:
+        path, item = stack.pop()
+        if type(item) is str:
+            yield path, item
+        elif type(item) is dict:
+            stack.extend(((*path, key), part) for key, part in reversed(item.items()))
+        elif type(item) is list:
+            stack.extend(((*path, place), item[place]) for place in reversed(range(len(item))))
+
+
+def shortened(value: object, limit: int = 60) -> str:
+    """Return ``value`` as JSON would show it, cut to ``limit`` characters."""
+    text = _as_json(value, limit)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _as_json(value: object, limit: int) -> str:
+    if isinstance(value, str):
+        return '"' + value[:limit].replace("\n", "\\n") + ("…" if len(value) > limit else "") + '"'
+    if isinstance(value, dict):
+        return "an object with " + str(len(value)) + " keys" if value else "an empty object"
+    if isinstance(value, list):
+        return f"a list of {len(value)}" if value else "an empty list"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, int) and value.bit_length() > 4 * limit:
+        return "a huge number"
+    return str(value)

@@ -1,0 +1,167 @@
+"""What may be wrong with the text of a row, whatever its format. Pure.
+
+``quick_look`` is a cheap test on the raw line; only rows that it points out are looked at exactly.
+"""
+
+import re
+from collections.abc import Iterator
+
+from app.datasets.formats.base import Finding, Path, Row, shortened, strings
+from app.datasets.formats.secrets import PREFIXES, SHOWN_CHARACTERS, find_secrets
+from app.datasets.problems import Code
+
+# These are stored beside the conversation and never trained.
+_UNTRAINED = frozenset({"id", "source", "language", "metadata", "name"})
+
+_TOKENS = [
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|im_sep|>",
+    "<|endoftext|>",
+    "<|endofprompt|>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|tool|>",
+    "<|end|>",
+    "<|start|>",
+    "<|message|>",
+    "<|channel|>",
+    "<|return|>",
+    "<|call|>",
+    "<|constrain|>",
+    "<|start_of_role|>",
+    "<|end_of_role|>",
+    "<|end_of_turn|>",
+    "<|tool_call|>",
+    "<|tool_response|>",
+    "<|observation|>",
+    "<|fim_prefix|>",
+    "<|fim_middle|>",
+    "<|fim_suffix|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|python_tag|>",
+    "<|header_start|>",
+    "<|header_end|>",
+    "<|eot|>",
+    "<|eom|>",
+    "<|finetune_right_pad_id|>",
+    "[INST]",
+    "[/INST]",
+    "<<SYS>>",
+    "<</SYS>>",
+    "<s>",
+    "</s>",
+    "[SYSTEM_PROMPT]",
+    "[/SYSTEM_PROMPT]",
+    "[AVAILABLE_TOOLS]",
+    "[/AVAILABLE_TOOLS]",
+    "[TOOL_CALLS]",
+    "[TOOL_RESULTS]",
+    "[/TOOL_RESULTS]",
+    "[TOOL_CONTENT]",
+    "[/TOOL_CONTENT]",
+    "<bos>",
+    "<eos>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<BOS_TOKEN>",
+    "<EOS_TOKEN>",
+    "<EOP_TOKEN>",
+    "<|START_OF_TURN_TOKEN|>",
+    "<|END_OF_TURN_TOKEN|>",
+    "<|SYSTEM_TOKEN|>",
+    "<|USER_TOKEN|>",
+    "<|CHATBOT_TOKEN|>",
+    "<｜begin▁of▁sentence｜>",
+    "<｜end▁of▁sentence｜>",
+    "<｜User｜>",
+    "<｜Assistant｜>",
+    "<｜tool▁calls▁begin｜>",
+    "<｜tool▁calls▁end｜>",
+    "[gMASK]",
+]
+_SPECIAL = re.compile("|".join(map(re.escape, _TOKENS)) + r"|<\|reserved_special_token_\d{1,3}\|>")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+# An escape may hide anything; the others are within every token or before every key.
+_HINTS = tuple(
+    hint.encode()
+    for hint in (
+        *["\\u", "\\b", "\\f", "INST]", "_PROMPT]", "_TOOLS]", "[TOOL_", "[/TOOL_", "[gMASK]"],
+        *PREFIXES,
+    )
+)
+_ANGLE_HINTS = tuple(
+    hint.encode()
+    for hint in [
+        "<|",
+        "<s>",
+        "</s>",
+        "<<SYS",
+        "<</SYS",
+        "<bos>",
+        "<eos>",
+        "<start_of",
+        "<end_of",
+        "<BOS_",
+        "<EO",
+        "<｜",
+    ]
+)
+
+
+def quick_look(line: bytes) -> bool:
+    """Tell whether the strings of a raw line should be looked at: never False by mistake."""
+    if b"<" in line and any(hint in line for hint in _ANGLE_HINTS):
+        return True
+    return any(hint in line for hint in _HINTS)
+
+
+def text_findings(row: Row) -> Iterator[Finding]:
+    """Yield what is suspicious in the strings of ``row``: one finding a string and code."""
+    for path, text in strings(row):
+        if path[:1] and path[0] not in _UNTRAINED:
+            yield from _control(path, text)
+            yield from _special(path, text)
+        yield from _secrets(path, text)
+
+
+def _where(path: Path) -> str:
+    if len(path) > 1 and path[0] == "messages" and isinstance(path[1], int):
+        return f"turn {path[1] + 1}"
+    return f"the key {shortened(path[0] if path else None)}"
+
+
+def _more(count: int) -> str:
+    return f" and {count - 1} more" if count > 1 else ""
+
+
+def _control(path: Path, text: str) -> Iterator[Finding]:
+    found = _CONTROL.findall(text)
+    if found:
+        message = f"{_where(path)} contains U+{ord(found[0]):04X}{_more(len(found))}"
+        yield Finding(Code.CONTROL_CHARACTERS, message, path, found[0])
+
+
+def _special(path: Path, text: str) -> Iterator[Finding]:
+    found = _SPECIAL.findall(text)
+    if found:
+        message = f"{_where(path)} contains {found[0]}{_more(len(found))}"
+        yield Finding(Code.SPECIAL_TOKEN_IN_TEXT, message, path, found[0])
+
+
+def _secrets(path: Path, text: str) -> Iterator[Finding]:
+    for kind, secret in find_secrets(text):
+        shown = "" if secret.startswith("-----") else f", {secret[:SHOWN_CHARACTERS]}…"
+        message = f"{_where(path)} seems to hold a secret: {kind}{shown}"
+        yield Finding(Code.POSSIBLE_SECRET, message, path, secret)

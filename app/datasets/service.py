@@ -1,0 +1,270 @@
+"""What may be done with datasets: add a version, list, read problems and rows, delete.
+
+Knows no HTTP. The check of a version's lines is ``analysis``; this module queues it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy.orm import Session
+
+from app.auth import service as auth
+from app.auth.roles import Actor, require_owner
+from app.datasets import repository
+from app.datasets.models import Dataset, DatasetVersion, ProblemRow
+from app.datasets.problems import CATALOGUE, Code
+from app.errors import Conflict, Invalid, NotFound
+from app.jobs import service as jobs
+from app.jobs.state import JobKind
+from app.kit.clock import utc_now
+from app.kit.db import after_commit
+from app.kit.ids import new_id
+from app.kit.pagination import Page, PageRequest, encode_cursor
+from app.kit.storage import Storage
+from app.queue import Lane
+
+MAX_NAME = 120
+TAKEN_FORMATS = frozenset({"messages"})
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file that was received: where it lies for now, and what it is."""
+
+    key: str
+    filename: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DatasetView:
+    """A dataset with its versions, newest first, and how many runs use it."""
+
+    dataset: Dataset
+    versions: Sequence[DatasetVersion]
+    runs: int
+
+    @property
+    def latest(self) -> DatasetVersion:
+        """Return the newest version; every dataset has one."""
+        return self.versions[0]
+
+
+def checked_name(name: str, *, filename: str) -> str:
+    """Return a dataset's name: what was given, or the file's name without its ending."""
+    name = name.strip() or filename.rsplit(".", 1)[0].strip()
+    if not name or len(name) > MAX_NAME:
+        raise Invalid.field("name", f"use 1 to {MAX_NAME} characters")
+    if any(char in "/\\" or not char.isprintable() for char in name):
+        raise Invalid.field("name", "a name is no path: leave out slashes and control characters")
+    return name
+
+
+def add_version(  # an upload's parts, each named at the call
+    session: Session,
+    *,
+    actor: Actor,
+    storage: Storage,
+    content: Content,
+    name: str = "",
+    dataset_id: str | None = None,
+    declared_format: str | None = None,
+) -> DatasetView:
+    """Take a received file as a new dataset or as a new version, and queue its check.
+
+    The same bytes under the same dataset are the same version: nothing new is made. The received
+    file is moved or removed once the transaction is committed.
+    """
+    if declared_format and declared_format not in TAKEN_FORMATS:
+        raise Invalid.field("format", "only `messages` is taken so far; leave it out to detect it")
+    if dataset_id:
+        dataset = _own(session, actor=actor, dataset_id=dataset_id)
+    else:
+        dataset = _new_dataset(session, actor=actor, name=name, filename=content.filename)
+    known = repository.version_by_content(session, dataset.id, content.sha256)
+    if known is None:
+        _new_version(session, actor=actor, storage=storage, dataset=dataset, content=content)
+    else:
+        after_commit(session, partial(storage.delete, content.key))
+    return get(session, dataset_id=dataset.id)
+
+
+def _own(session: Session, *, actor: Actor, dataset_id: str) -> Dataset:
+    dataset = repository.lock(session, dataset_id)
+    if dataset is None:
+        raise Invalid.field("dataset", "there is no such dataset; leave it out to make a new one")
+    require_owner(actor, dataset.owner_id)
+    return dataset
+
+
+def _new_dataset(session: Session, *, actor: Actor, name: str, filename: str) -> Dataset:
+    checked = checked_name(name, filename=filename)
+    dataset = Dataset(id=new_id("ds"), name=checked, owner_id=actor.id)
+    session.add(dataset)
+    session.flush()
+    return dataset
+
+
+def _new_version(
+    session: Session, *, actor: Actor, storage: Storage, dataset: Dataset, content: Content
+) -> DatasetVersion:
+    latest = repository.version(session, dataset.id, None)
+    version_id = new_id("ver")
+    version = DatasetVersion(
+        id=version_id,
+        dataset_id=dataset.id,
+        number=latest.number + 1 if latest else 1,
+        sha256=content.sha256,
+        bytes=content.size,
+        filename=content.filename,
+        storage_key=f"datasets/{version_id}/original",
+        status="checking",
+        created_by=actor.id,
+    )
+    # Moved before the commit: a version in the database always has its file.
+    storage.move(content.key, version.storage_key)
+    session.add(version)
+    session.flush()
+    auth.audit(
+        session,
+        actor=actor,
+        action="dataset.upload",
+        subject_type="dataset",
+        subject_id=dataset.id,
+        detail={"version": version.number, "sha256": version.sha256, "bytes": version.bytes},
+    )
+    jobs.submit(
+        session,
+        kind=JobKind.ANALYSE_DATASET,
+        lane=Lane.LIGHT,
+        title=f"Check {dataset.name} v{version.number}",
+        subject_id=version.id,
+        owner_id=actor.id,
+    )
+    return version
+
+
+def get(session: Session, *, dataset_id: str) -> DatasetView:
+    """Return a dataset with its versions; ``NotFound`` if it is deleted or never was."""
+    dataset = repository.dataset(session, dataset_id)
+    if dataset is None:
+        raise NotFound("There is no such dataset. It may have been deleted; see the list.")
+    return _views(session, [dataset])[0]
+
+
+def get_version(session: Session, *, dataset_id: str, number: int | None = None) -> DatasetVersion:
+    """Return one version by number, or the latest."""
+    if repository.dataset(session, dataset_id) is None:
+        raise NotFound("There is no such dataset. It may have been deleted; see the list.")
+    version = repository.version(session, dataset_id, number)
+    if version is None:
+        raise NotFound(f"The dataset has no version {number}.")
+    return version
+
+
+def _views(session: Session, datasets: Sequence[Dataset]) -> list[DatasetView]:
+    ids = [dataset.id for dataset in datasets]
+    runs = repository.count_runs(session, ids)
+    versions: dict[str, list[DatasetVersion]] = {}
+    for version in repository.versions(session, ids):
+        versions.setdefault(version.dataset_id, []).append(version)
+    return [
+        DatasetView(dataset, versions[dataset.id], runs.get(dataset.id, 0)) for dataset in datasets
+    ]
+
+
+def list_datasets(
+    session: Session, *, page: PageRequest, q: str | None = None
+) -> Page[DatasetView]:
+    """Return datasets, newest first."""
+    position = page.position(str, str)
+    before = (_moment(position[0]), position[1]) if position else None
+    found = repository.datasets(session, q=q, limit=page.limit + 1, before=before)
+    shown = found[: page.limit]
+    more = len(found) > page.limit
+    cursor = encode_cursor([shown[-1].created_at.isoformat(), shown[-1].id]) if more else None
+    return Page(_views(session, shown), cursor, repository.count_datasets(session, q=q))
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Invalid.field("cursor", "use the value of `next` as it was answered") from error
+
+
+def problems(
+    session: Session,
+    *,
+    version: DatasetVersion,
+    page: PageRequest,
+    code: str | None = None,
+    severity: str | None = None,
+) -> Page[ProblemRow]:
+    """Return stored problems by line; ``total`` is the true count, stored or not."""
+    position = page.position(int, int)
+    found = repository.problems(
+        session,
+        version_id=version.id,
+        code=code,
+        severity=severity,
+        limit=page.limit + 1,
+        after=(position[0], position[1]) if position else None,
+    )
+    shown = list(found[: page.limit])
+    more = len(found) > page.limit
+    cursor = encode_cursor([shown[-1].line, shown[-1].place]) if more else None
+    return Page(shown, cursor, _count(version, code=code, severity=severity))
+
+
+def _count(version: DatasetVersion, *, code: str | None, severity: str | None) -> int:
+    counts = {"error": version.errors or 0, "warning": version.warnings or 0}
+    if code is not None:
+        if code not in set(Code):
+            raise Invalid.field("code", "there is no such code; docs/problems.md lists them")
+        fits = severity is None or CATALOGUE[Code(code)].severity == severity
+        return int((version.by_code or {}).get(code, 0)) if fits else 0
+    return counts.get(severity, 0) if severity else sum(counts.values())
+
+
+def delete(session: Session, *, actor: Actor, storage: Storage, dataset_id: str) -> None:
+    """Delete a dataset with all versions; ``Conflict`` names the runs that use it."""
+    dataset = repository.lock(session, dataset_id)
+    if dataset is None:
+        raise NotFound("There is no such dataset. It may have been deleted; see the list.")
+    require_owner(actor, dataset.owner_id)
+    runs = repository.runs_with(session, dataset_id)
+    if runs:
+        raise Conflict(_used_by(runs), code="dataset_in_use")
+    dataset.deleted_at = utc_now()
+    for version in repository.versions(session, [dataset.id]):
+        repository.delete_problems(session, version.id)
+        after_commit(session, partial(storage.delete, f"datasets/{version.id}"))
+    auth.audit(
+        session,
+        actor=actor,
+        action="dataset.delete",
+        subject_type="dataset",
+        subject_id=dataset.id,
+        detail={"name": dataset.name},
+    )
+
+
+def _used_by(runs: Iterable[tuple[str, str]]) -> str:
+    named = [f"{name} ({run_id})" for run_id, name in runs]
+    more = f" and {len(named) - 5} more" if len(named) > 5 else ""  # noqa: PLR2004
+    return (
+        f"It is used by {len(named)} run{'s' if len(named) > 1 else ''}: "
+        f"{', '.join(named[:5])}{more}. "
+        "Their results rest on it, so it stays."
+    )
+
+
+def require_checked(version: DatasetVersion) -> None:
+    """Raise ``Conflict`` while a version's problems are not all known."""
+    if version.status not in {"ready", "invalid"}:
+        what = "is still being checked" if version.status == "checking" else "could not be checked"
+        raise Conflict(f"The version {what}. Try again later.", code="dataset_not_checked")

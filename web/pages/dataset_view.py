@@ -1,0 +1,251 @@
+"""What the page of a dataset shows, gathered into its fragments. Reads through the services."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.datasets import reading, service
+from app.datasets.formats import FORMATS
+from app.datasets.models import DatasetVersion, ProblemRow
+from app.datasets.problems import CATALOGUE, Code
+from app.jobs.models import Job
+from app.kit.pagination import PageRequest
+from app.kit.storage import Storage
+from app.runs.models import Run
+
+_LINES_SHOWN = 5
+_LINES_MORE = 50
+_EXAMPLES = 5
+_RAW = 2000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The key figures of a version; while it is checked, its progress."""
+
+    template: ClassVar[str] = "datasets/_summary.html"
+    version: DatasetVersion
+    progress: float
+    progress_text: str
+    secrets: int
+    numbers: Mapping[str, Any]
+
+
+def summary_of(session: Session, version: DatasetVersion) -> Summary:
+    """Gather the key figures and, while it is checked, how far its job is."""
+    job = session.scalar(
+        select(Job).where(Job.subject_id == version.id).order_by(Job.number.desc()).limit(1)
+    )
+    return Summary(
+        version=version,
+        progress=job.progress if job else 0.0,
+        progress_text=(job.phase or "It waits for a worker.") if job else "",
+        secrets=int((version.by_code or {}).get(Code.POSSIBLE_SECRET, 0)),
+        numbers=version.statistics or {},
+    )
+
+
+@dataclass(frozen=True)
+class ProblemLine:
+    """One problem: its excerpt in three parts, the middle one marked."""
+
+    line: int
+    before: str
+    marked: str
+    after: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines with one kind of problem; ``left`` are not shown yet."""
+
+    template: ClassVar[str] = "datasets/_lines.html"
+    version: DatasetVersion
+    code: str
+    severity: str
+    problems: tuple[ProblemLine, ...]
+    next: str | None
+    left: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """One kind of problem, with its first lines."""
+
+    code: str
+    severity: str
+    title: str
+    cure: str
+    count: int
+    is_open: bool
+    lines: Lines
+
+
+@dataclass(frozen=True)
+class Problems:
+    """All problems by kind, errors first."""
+
+    template: ClassVar[str] = "datasets/_problems.html"
+    version: DatasetVersion
+    groups: tuple[Group, ...]
+
+
+def lines_of(session: Session, version: DatasetVersion, *, code: str, page: PageRequest) -> Lines:
+    """Return a page of lines with problems of ``code``."""
+    found = service.problems(session, version=version, page=page, code=code)
+    seen = page.position(int, int)
+    shown = tuple(_problem_line(row) for row in found.items)
+    left = found.total - len(shown) if seen is None else 0
+    severity = CATALOGUE[Code(code)].severity
+    return Lines(version, code, severity, shown, found.next, left)
+
+
+def _problem_line(row: ProblemRow) -> ProblemLine:
+    text, start, end = row.excerpt, row.mark_start, row.mark_end
+    return ProblemLine(row.line, text[:start], text[start:end], text[end:], row.message)
+
+
+def problems_of(session: Session, version: DatasetVersion, *, opened: str | None) -> Problems:
+    """Return each kind of problem with its first lines; ``opened`` shows more of one kind."""
+    counts = {code: n for code, n in (version.by_code or {}).items() if n and code in set(Code)}
+    order = sorted(counts, key=lambda code: (CATALOGUE[Code(code)].severity, -counts[code]))
+    groups: list[Group] = []
+    for place, code in enumerate(order):
+        text = CATALOGUE[Code(code)]
+        size = _LINES_MORE if code == opened else _LINES_SHOWN
+        lines = lines_of(session, version, code=code, page=PageRequest(limit=size))
+        is_open = code == opened if opened else place < 2  # noqa: PLR2004  # the two worst kinds
+        groups.append(
+            Group(code, text.severity, text.title, text.cure, counts[code], is_open, lines)
+        )
+    return Problems(version, tuple(groups))
+
+
+@dataclass(frozen=True)
+class Share:
+    """One row of a bar list: ``share`` is of the largest."""
+
+    label: str
+    value: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Lengths, turns and roles over the rows without errors."""
+
+    template: ClassVar[str] = "datasets/_statistics.html"
+    version: DatasetVersion
+    histogram: tuple[int, ...]
+    low: int
+    high: int
+    groups: tuple[tuple[str, tuple[Share, ...]], ...]
+
+
+def statistics_of(version: DatasetVersion) -> Statistics:
+    """Return the stored counts as histograms and bars."""
+    numbers = version.statistics or {}
+    bins: list[list[int]] = numbers.get("characters_histogram", [])
+    turns = {f"{low} turns": n for low, _, n in numbers.get("turns_histogram", [])[:6]}
+    groups = (
+        ("Characters by role", _shares(numbers.get("characters_by_role", {}))),
+        ("Turns per example", _shares(turns)),
+    )
+    low, high = (bins[0][0], bins[-1][1]) if bins else (0, 0)
+    return Statistics(version, tuple(n for _, _, n in bins), low, high, groups)
+
+
+def _shares(values: Mapping[str, int]) -> tuple[Share, ...]:
+    most = max(values.values(), default=0) or 1
+    return tuple(Share(label, value, value / most) for label, value in values.items())
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A readable turn."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ExampleRow:
+    """A row: its turns, or its raw text where it has none that can be read."""
+
+    line: int
+    turns: tuple[Turn, ...]
+    raw: str
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows from a line on."""
+
+    template: ClassVar[str] = "datasets/_examples.html"
+    version: DatasetVersion
+    rows: tuple[ExampleRow, ...]
+    first: int
+    before: int
+    next: int | None
+
+
+def examples_of(storage: Storage, version: DatasetVersion, *, first: int) -> Examples:
+    """Read a few rows of the file from line ``first`` on."""
+    with storage.open(version.storage_key) as stream:
+        found, following = reading.examples(stream, first=first, limit=_EXAMPLES)
+    rows = tuple(_example_row(example) for example in found)
+    return Examples(version, rows, first, max(1, first - _EXAMPLES), following)
+
+
+def _example_row(example: reading.Example) -> ExampleRow:
+    if not isinstance(example.row, dict):
+        text = example.text if example.text is not None else json.dumps(example.row)
+        return ExampleRow(example.line, (), text[:_RAW])
+    row: dict[str, Any] = example.row
+    turns = FORMATS["messages"].turns(row)
+    raw = "" if turns else json.dumps(row, ensure_ascii=False)[:_RAW]
+    return ExampleRow(example.line, tuple(Turn(turn.role, turn.text) for turn in turns), raw)
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run that uses the dataset."""
+
+    id: str
+    name: str
+    number: int
+    status: str
+    version: int
+    eval_loss: float | None
+    exact_match: float | None
+
+
+def runs_of(session: Session, dataset_id: str, *, limit: int = 20) -> tuple[RunRow, ...]:
+    """Return the newest runs with a dataset."""
+    statement = (
+        select(Run, Job, DatasetVersion.number)
+        .join(Job, Job.id == Run.job_id)
+        .join(DatasetVersion, DatasetVersion.id == Run.dataset_version_id)
+        .where(Run.dataset_id == dataset_id)
+        .order_by(Run.created_at.desc())
+        .limit(limit)
+    )
+    return tuple(_run_row(*row) for row in session.execute(statement).tuples())
+
+
+def _run_row(run: Run, job: Job, number: int) -> RunRow:
+    summary = run.summary
+    return RunRow(
+        id=run.id,
+        name=run.name,
+        number=job.number,
+        status=job.status,
+        version=number,
+        eval_loss=summary.get("eval/loss"),
+        exact_match=summary.get("exact_match"),
+    )

@@ -1,0 +1,266 @@
+"""Pages of datasets: the list with its upload, one dataset with problems, statistics and rows.
+
+Translation only: what may be done lives in ``app.datasets``; looks live in the templates.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
+
+from app.auth import users
+from app.auth.models import User
+from app.auth.roles import Actor
+from app.datasets import receiving, service
+from app.datasets.models import DatasetVersion
+from app.datasets.service import Content, DatasetView
+from app.dependencies import (
+    CurrentUser,
+    Member,
+    OpenSession,
+    OpenSessionDep,
+    PageParams,
+    SessionDep,
+    SettingsDep,
+    UploadActor,
+)
+from app.errors import AppError
+from app.kit.storage import Storage, get_storage
+from web.htmx import HtmxDep, Toast, hx_redirect, redirect, toast
+from web.pages.dataset_view import (
+    Examples,
+    Lines,
+    Problems,
+    RunRow,
+    Statistics,
+    Summary,
+    examples_of,
+    lines_of,
+    problems_of,
+    runs_of,
+    statistics_of,
+    summary_of,
+)
+from web.rendering import render
+from web.shell import ShellDep
+
+router = APIRouter(prefix="/datasets")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A dataset in the list, as its latest version shows it."""
+
+    view: DatasetView
+    owner: User | None
+
+
+@dataclass(frozen=True)
+class DatasetsTable:
+    """The list, newest first; it refreshes itself while something is being checked."""
+
+    template: ClassVar[str] = "datasets/_table.html"
+    rows: tuple[Row, ...]
+    total: int
+    next: str | None
+    q: str
+
+    @property
+    def checking(self) -> bool:
+        """Tell whether a check is under way."""
+        return any(row.view.latest.status == "checking" for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """The drop zone: for a new dataset, or for a new version of one."""
+
+    template: ClassVar[str] = "datasets/_upload.html"
+    dataset_id: str = ""
+
+
+@dataclass(frozen=True)
+class DatasetsPage:
+    """All datasets."""
+
+    template: ClassVar[str] = "datasets/index.html"
+    table: DatasetsTable
+    upload: Upload
+
+
+@dataclass(frozen=True)
+class DatasetPage:
+    """One version of a dataset, with everything known of it."""
+
+    template: ClassVar[str] = "datasets/detail.html"
+    dataset: DatasetView
+    version: DatasetVersion
+    owner: User | None
+    may_change: bool
+    summary: Summary
+    problems: Problems
+    statistics: Statistics
+    examples: Examples
+    runs: tuple[RunRow, ...]
+    upload: Upload
+
+
+def _table(session: Session, page: PageParams, q: str) -> DatasetsTable:
+    found = service.list_datasets(session, page=page, q=q.strip() or None)
+    people = users.by_id(session, {view.dataset.owner_id for view in found.items})
+    rows = tuple(Row(view, people.get(view.dataset.owner_id)) for view in found.items)
+    return DatasetsTable(rows=rows, total=found.total, next=found.next, q=q.strip())
+
+
+@router.get("", name="pages.datasets")
+def index(
+    session: SessionDep, actor: CurrentUser, shell: ShellDep, page: PageParams, q: str = ""
+) -> Response:
+    """List datasets, with the upload above."""
+    del actor
+    return render(DatasetsPage(_table(session, page, q), Upload()), shell)
+
+
+@router.get("/table", name="pages.datasets.table")
+def table(
+    session: SessionDep, actor: CurrentUser, shell: ShellDep, page: PageParams, q: str = ""
+) -> Response:
+    """Return the list alone."""
+    del actor
+    return render(_table(session, page, q), shell)
+
+
+@router.post("", name="pages.datasets.create")
+async def create(
+    request: Request,
+    actor: UploadActor,
+    settings: SettingsDep,
+    open_session: OpenSessionDep,
+    htmx: HtmxDep,
+) -> Response:
+    """Take an upload and open the dataset's page, where its check is seen."""
+    storage = get_storage(settings)
+    try:
+        received = await receiving.receive(request, settings=settings, storage=storage)
+        dataset_id = await receiving.keep_or_delete(
+            storage, received, lambda: _store(open_session, actor, storage, received)
+        )
+    except AppError as error:
+        refused = Response(status_code=error.status, headers={"HX-Reswap": "none"})
+        return toast(refused, Toast(error.detail, "bad"))
+    return await run_in_threadpool(hx_redirect, f"/datasets/{dataset_id}", htmx)
+
+
+def _store(
+    open_session: OpenSession, actor: Actor, storage: Storage, received: receiving.Received
+) -> str:
+    content = Content(received.key, received.filename, received.size, received.sha256)
+    with open_session() as session:
+        view = service.add_version(
+            session,
+            actor=actor,
+            storage=storage,
+            content=content,
+            name=received.fields.get("name", ""),
+            dataset_id=received.fields.get("dataset") or None,
+        )
+        return view.dataset.id
+
+
+VersionNumber = Annotated[int | None, Query(ge=1)]
+LineNumber = Annotated[int, Query(ge=1)]
+
+
+@router.get("/{dataset_id}", name="pages.datasets.detail")
+def detail(  # each is a query parameter or a dependency
+    dataset_id: str,
+    session: SessionDep,
+    actor: CurrentUser,
+    shell: ShellDep,
+    settings: SettingsDep,
+    version: VersionNumber = None,
+    line: LineNumber = 1,
+    code: str | None = None,
+) -> Response:
+    """Show one version of a dataset."""
+    view = service.get(session, dataset_id=dataset_id)
+    of = service.get_version(session, dataset_id=dataset_id, number=version)
+    owner_id = view.dataset.owner_id
+    page = DatasetPage(
+        dataset=view,
+        version=of,
+        owner=users.by_id(session, {owner_id}).get(owner_id),
+        may_change=actor.owns(owner_id),
+        summary=summary_of(session, of),
+        problems=problems_of(session, of, opened=code),
+        statistics=statistics_of(of),
+        examples=examples_of(get_storage(settings), of, first=line),
+        runs=runs_of(session, dataset_id),
+        upload=Upload(dataset_id),
+    )
+    return render(page, shell)
+
+
+@router.get("/{dataset_id}/summary", name="pages.datasets.summary")
+def summary(
+    dataset_id: str,
+    session: SessionDep,
+    actor: CurrentUser,
+    shell: ShellDep,
+    version: VersionNumber = None,
+) -> Response:
+    """Return the key figures; when the check has ended, the whole page is loaded again."""
+    del actor
+    of = service.get_version(session, dataset_id=dataset_id, number=version)
+    response = render(summary_of(session, of), shell)
+    if of.status != "checking":
+        response.headers["HX-Refresh"] = "true"
+    return response
+
+
+@router.get("/{dataset_id}/lines", name="pages.datasets.lines")
+def lines(  # each is a query parameter or a dependency
+    dataset_id: str,
+    session: SessionDep,
+    actor: CurrentUser,
+    shell: ShellDep,
+    page: PageParams,
+    code: str,
+    version: VersionNumber = None,
+) -> Response:
+    """Return more lines of one kind of problem."""
+    del actor
+    of = service.get_version(session, dataset_id=dataset_id, number=version)
+    found: Lines = lines_of(session, of, code=code, page=page)
+    return render(found, shell)
+
+
+@router.get("/{dataset_id}/examples", name="pages.datasets.examples")
+def examples(  # each is a query parameter or a dependency
+    dataset_id: str,
+    session: SessionDep,
+    actor: CurrentUser,
+    shell: ShellDep,
+    settings: SettingsDep,
+    version: VersionNumber = None,
+    line: LineNumber = 1,
+) -> Response:
+    """Return rows from a line on."""
+    del actor
+    of = service.get_version(session, dataset_id=dataset_id, number=version)
+    return render(examples_of(get_storage(settings), of, first=line), shell)
+
+
+@router.post("/{dataset_id}/delete", name="pages.datasets.delete")
+def delete(
+    dataset_id: str, session: SessionDep, actor: Member, settings: SettingsDep, htmx: HtmxDep
+) -> Response:
+    """Delete a dataset, or say which runs need it."""
+    storage = get_storage(settings)
+    try:
+        service.delete(session, actor=actor, storage=storage, dataset_id=dataset_id)
+    except AppError as error:
+        return redirect(f"/datasets/{dataset_id}", Toast(error.detail, "bad"))
+    return hx_redirect("/datasets", htmx, Toast("Deleted."))

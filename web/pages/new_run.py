@@ -1,0 +1,299 @@
+"""The new-run page: dataset, model, preset, and all else folded; the advice stands at its field.
+
+The whole form is drawn again on every change by the same fragment that the page includes. What a
+user changed is what differs from the values that the preset had put into the controls, so a
+changed preset keeps one's own values and replaces the others. Rules live in ``app.runs``.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from app.runs.drafting import Draft, PresetOption, draft
+from fastapi import APIRouter, Depends, Response
+from sqlalchemy.orm import Session
+from starlette.datastructures import FormData
+
+from app.auth.roles import Actor
+from app.basemodels import service as basemodels
+from app.basemodels.service import BaseModelView
+from app.datasets import service as datasets
+from app.datasets.models import DatasetVersion
+from app.datasets.service import DatasetView
+from app.dependencies import CurrentUser, Member, SessionDep
+from app.errors import AppError
+from app.kit.pagination import PageRequest
+from app.runs import service as runs
+from app.runs.presets import nested
+from app.runs.schemas import DatasetChoice, RunRequest
+from app.runs.spec import Preset, RunConfig
+from web.forms import Form, flat, read_form, with_error
+from web.htmx import HtmxDep, Toast, hx_redirect
+from web.pages.run_fields import FIELDS, GROUPS, FormField, changes, shown, value_at
+from web.rendering import render
+from web.shell import ShellDep
+
+router = APIRouter(prefix="/runs")
+_CHOICES = PageRequest(limit=1000)
+EXCLUDE = "data.exclude_problem_rows"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is chosen so far: ids, preset, and the user's own values by dotted field."""
+
+    dataset: str = ""
+    version: int | None = None
+    base_model: str = ""
+    preset: Preset = Preset.BALANCED
+    name: str = ""
+    priority: str = "normal"
+    note: str = ""
+    changed: Mapping[str, Any] | None = None
+
+    @property
+    def own(self) -> Mapping[str, Any]:
+        """Return the user's own values by dotted field."""
+        return self.changed or {}
+
+
+@dataclass(frozen=True)
+class Control:
+    """One setting as the form shows it: its value, whether it is changed, and the advice."""
+
+    field: FormField
+    value: str
+    is_changed: bool
+    reason: str
+    advice: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class PresetCard:
+    """One preset with what it means for this dataset and model."""
+
+    title: str
+    text: str
+    option: PresetOption
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The form with its summary."""
+
+    template: ClassVar[str] = "runs/_setup.html"
+    form: Form
+    choice: Choice
+    datasets: tuple[DatasetView, ...]
+    models: tuple[BaseModelView, ...]
+    dataset: DatasetVersion | None
+    model: BaseModelView | None
+    draft: Draft | None
+    presets: tuple[PresetCard, ...]
+    groups: tuple[tuple[str, tuple[Control, ...]], ...]
+    base: str
+
+    @property
+    def changes(self) -> int:
+        """Return how many settings differ from the preset."""
+        return sum(control.is_changed for _, controls in self.groups for control in controls)
+
+
+@dataclass(frozen=True)
+class NewRunPage:
+    """The page around the form."""
+
+    template: ClassVar[str] = "runs/new.html"
+    setup: Setup
+
+
+_PRESETS = {
+    Preset.QUICK: ("Quick", "A first look."),
+    Preset.BALANCED: ("Balanced", "For most."),
+    Preset.QUALITY: ("Quality", "More capacity, more time."),
+}
+
+
+def _setup(session: Session, actor: Actor, choice: Choice, form: Form | None = None) -> Setup:
+    views = tuple(
+        view
+        for view in datasets.list_datasets(session, page=_CHOICES).items
+        if view.latest.status != "failed"
+    )
+    models = tuple(basemodels.list_models(session, page=_CHOICES).items)
+    choice = _with_defaults(choice, views, models)
+    version = _version(session, choice)
+    model = next((view for view in models if view.model.id == choice.base_model), None)
+    form = form or Form()
+    drawn = _draft(session, actor, choice, choice.own)
+    form = Form(form.values, {**drawn.errors, **form.errors}, form.error)
+    if version is None or model is None or drawn.spec is None:
+        return Setup(form, choice, views, models, version, model, None, (), (), "{}")
+    plain = _values(_draft(session, actor, choice, {}))
+    base = {path: shown(item, value_at(plain, path)) for path, item in FIELDS.items()}
+    return Setup(
+        form=form,
+        choice=choice,
+        datasets=views,
+        models=models,
+        dataset=version,
+        model=model,
+        draft=drawn,
+        presets=tuple(PresetCard(*_PRESETS[option.preset], option) for option in drawn.options),
+        groups=_groups(drawn, base, choice),
+        base=json.dumps(base),
+    )
+
+
+def _with_defaults(
+    choice: Choice, views: tuple[DatasetView, ...], models: tuple[BaseModelView, ...]
+) -> Choice:
+    """Choose the newest clean dataset and the first ready model where nothing is chosen."""
+    clean = [view for view in views if view.latest.status == "ready"] or list(views)
+    ready = [view.model for view in models if view.model.status == "ready"]
+    dataset = choice.dataset or (clean[0].dataset.id if clean else "")
+    model = choice.base_model or (ready[0].id if ready else "")
+    return Choice(**{**vars(choice), "dataset": dataset, "base_model": model})
+
+
+def _version(session: Session, choice: Choice) -> DatasetVersion | None:
+    if not choice.dataset:
+        return None
+    return datasets.get_version(session, dataset_id=choice.dataset, number=choice.version)
+
+
+def _draft(session: Session, actor: Actor, choice: Choice, own: Mapping[str, Any]) -> Draft:
+    return draft(
+        session,
+        actor=actor,
+        dataset_id=choice.dataset or None,
+        base_model_id=choice.base_model or None,
+        preset=choice.preset,
+        changes=own,
+        dataset_version=choice.version,
+    )
+
+
+def _values(drawn: Draft) -> Mapping[str, Any]:
+    config = drawn.spec.config if drawn.spec else RunConfig()
+    return config.model_dump(mode="json")
+
+
+def _groups(
+    drawn: Draft, base: Mapping[str, str], choice: Choice
+) -> tuple[tuple[str, tuple[Control, ...]], ...]:
+    values = _values(drawn)
+    own = choice.own
+
+    def control(field: FormField) -> Control:
+        chosen = own[field.path] if field.path in own else value_at(values, field.path)
+        value = shown(field, chosen)
+        advice = tuple(item for item in drawn.advice if item.field == field.path)
+        is_changed = value != base[field.path]
+        return Control(field, value, is_changed, drawn.reasons.get(field.path, ""), advice)
+
+    return tuple((title, tuple(control(field) for field in fields)) for title, fields in GROUPS)
+
+
+def _posted(data: FormData) -> Choice:
+    values = flat(data)
+    base: dict[str, str] = json.loads(values.get("base") or "{}")
+    own = changes(values, base)
+    if values.get(EXCLUDE) == "true":
+        own[EXCLUDE] = True
+    if field := values.get("use"):  # a one-click cure: {"field": value, …}
+        own |= json.loads(field)
+    preset = values.get("preset", "")
+    known = preset in set(Preset)
+    version = values.get("version", "")
+    return Choice(
+        dataset=values.get("dataset", ""),
+        version=int(version) if version.isdigit() else None,
+        base_model=values.get("base_model", ""),
+        preset=Preset(preset) if known else Preset.BALANCED,
+        name=values.get("name", ""),
+        priority=values.get("priority", "normal"),
+        note=values.get("note", ""),
+        changed={} if values.get("reset") else own,
+    )
+
+
+def _like(session: Session, run_id: str) -> Choice:
+    """Choose what another run was launched with."""
+    run = runs.get(session, run_id)
+    spec = run.spec
+    values: dict[str, Any] = {path: value_at(spec["config"], path) for path in FIELDS}
+    return Choice(
+        dataset=run.dataset_id,
+        version=spec["dataset"]["version"],
+        base_model=run.base_model_id,
+        preset=Preset(spec["preset"]),
+        name=f"{run.name}-2"[:120],
+        changed={**values, EXCLUDE: spec["config"]["data"]["exclude_problem_rows"]},
+    )
+
+
+@router.get("/new", name="pages.runs.new")
+def new(  # each is a query parameter or a dependency
+    session: SessionDep,
+    actor: CurrentUser,
+    shell: ShellDep,
+    dataset: str = "",
+    version: int | None = None,
+    base_model: str = "",
+    preset: Preset = Preset.BALANCED,
+    like: str = "",
+) -> Response:
+    """Show the form, filled in from the address or like another run."""
+    if like:
+        choice = _like(session, like)
+    else:
+        choice = Choice(dataset=dataset, version=version, base_model=base_model, preset=preset)
+    return render(NewRunPage(_setup(session, actor, choice)), shell)
+
+
+PostedForm = Annotated[FormData, Depends(read_form)]
+
+
+@router.post("/new/setup", name="pages.runs.new.setup")
+def setup(session: SessionDep, actor: Member, shell: ShellDep, posted: PostedForm) -> Response:
+    """Return the form for what is chosen now."""
+    return render(_setup(session, actor, _posted(posted)), shell)
+
+
+@router.post("/new", name="pages.runs.create")
+def create(
+    session: SessionDep, actor: Member, shell: ShellDep, htmx: HtmxDep, posted: PostedForm
+) -> Response:
+    """Add the run to the queue and open its page; or show what is wrong, at its field."""
+    choice = _posted(posted)
+    try:
+        request = RunRequest(
+            name=choice.name or None,
+            dataset=DatasetChoice(id=choice.dataset, version=choice.version),
+            base_model=choice.base_model,
+            preset=choice.preset,
+            config=nested(choice.own),
+            priority=choice.priority,  # pyright: ignore[reportArgumentType]  # checked by the schema
+            note=choice.note,
+        )
+        with session.begin_nested():
+            run = runs.create(session, actor=actor, request=request)
+    except AppError as error:
+        form = with_error(Form(values=flat(posted)), _at_fields(error))
+        drawn = _setup(session, actor, choice, form)
+        return render(_answer(drawn, htmx), shell, status=error.status)
+    return hx_redirect(f"/runs/{run.id}", htmx, Toast(f"{run.name} is in the queue."))
+
+
+def _answer(setup: Setup, htmx: HtmxDep) -> Setup | NewRunPage:
+    return setup if htmx.wants_fragment else NewRunPage(setup)
+
+
+def _at_fields(error: AppError) -> AppError:
+    """Return ``error`` with the form's field names, which go without ``config.``."""
+    fields = tuple(
+        type(item)(item.field.removeprefix("config."), item.message) for item in error.errors
+    )
+    return AppError(error.detail, code=error.code, errors=fields)
