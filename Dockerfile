@@ -25,7 +25,7 @@ COPY worker worker
 COPY --from=assets /web/node_modules web/node_modules
 RUN python web/vendor.py && rm -rf web/node_modules \
  && pip install -c .constraints.txt -e .
-USER tunebox
+USER 10001
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
@@ -42,7 +42,7 @@ COPY app app
 COPY migrations migrations
 COPY worker worker
 RUN pip install 'torch==2.13.*' && pip install -c .constraints.txt -e ".[${EXTRA}]"
-USER tunebox
+USER 10001
 VOLUME /data
 # A run saves its checkpoint on SIGTERM before the container ends.
 STOPSIGNAL SIGTERM

@@ -117,8 +117,10 @@ def _ending(code: int) -> str:
 def remember(path: Path, children: Sequence[Child]) -> None:
     """Write down who runs, for ``end_leftovers`` of the next start."""
     running = [child for child in children if child.process and child.is_running]
-    rows = [_identity(child) for child in running]
-    path.write_text(json.dumps([row for row in rows if row]))
+    rows = [row for child in running if (row := _identity(child))]
+    text = json.dumps(rows)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
 
 
 def _identity(child: Child) -> tuple[int, float, int] | None:

@@ -8,9 +8,12 @@ Knows commands and signals, and nothing of what a run is.
 import http.client
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 from app.devices.inventory import find_devices
@@ -32,9 +35,8 @@ _PATIENCE = 120.0
 class Stopping:
     """Counts the wishes to stop: one is for an orderly end, two are for a hurried one."""
 
-    def __init__(self, printer: Printer) -> None:
+    def __init__(self) -> None:
         self.wishes = 0
-        self._printer = printer
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._wished)
 
@@ -48,25 +50,21 @@ def up(settings: Settings) -> None:
     printer = Printer()
     data = settings.data_folder
     with preflight.sole_user(data):
-        children.end_leftovers(data / "children.json")
+        ledger = data / "children.json"
+        children.end_leftovers(ledger)
         preflight.require_port(settings.host, settings.port)
-        stopping = Stopping(printer)
+        stopping = Stopping()
         servers = Servers(settings, printer)
         try:
             servers.start()
             _use(servers.addresses() | _own_addresses(settings))
             prepared = first_start.prepare(settings, servers.addresses()["DATABASE_URL"])
-            crew = [_server(settings, printer), *_workers(settings, printer)]
-            _run(
-                settings,
-                crew,
-                servers,
-                stopping,
-                announced=_announcement(settings, prepared, printer),
-            )
+            members = [_server(settings, printer), *_workers(settings, printer)]
+            crew = Crew(members, ledger, settings.stop_grace_seconds)
+            crew.run(servers, stopping, announced=_announcement(settings, prepared, printer))
         finally:
             servers.stop()
-            printer.line("tunebox", "stopped")
+        printer.line("tunebox", "stopped")
 
 
 def work(settings: Settings) -> None:
@@ -77,12 +75,14 @@ def work(settings: Settings) -> None:
             "TUNEBOX_STORAGE_URL as there. On one machine `tunebox up` runs workers by itself."
         )
     printer = Printer()
-    with preflight.sole_user(settings.data_folder):
-        children.end_leftovers(settings.data_folder / "children.json")
-        stopping = Stopping(printer)
+    folder = settings.data_folder / "workers" / socket.gethostname()  # the data may be shared
+    with preflight.sole_user(folder):
+        ledger = folder / "children.json"
+        children.end_leftovers(ledger)
+        stopping = Stopping()
         _use(_own_addresses(settings))
-        crew = _workers(settings, printer)
-        _run(settings, crew, Servers(settings, printer), stopping, announced=lambda: True)
+        crew = Crew(_workers(settings, printer), ledger, settings.stop_grace_seconds)
+        crew.run(Servers(settings, printer), stopping, announced=lambda: True)
         printer.line("tunebox", "stopped")
 
 
@@ -125,53 +125,51 @@ def _worker(name: str, queue: str, processes: str, printer: Printer) -> Child:
         *("-Q", queue, "-c", processes, "-P", "prefork", "-n", f"{name}@%h"),
         *("--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "WARNING"),
     ]
-    # Celery's soft shutdown, which waits for a run's checkpoint, listens to SIGQUIT.
-    return Child(name, command, _environment() | {"REMAP_SIGTERM": "SIGQUIT"}, printer)
+    # SIGTERM is Celery's warm shutdown: a run saves its checkpoint, then the worker ends at once.
+    return Child(name, command, _environment(), printer)
 
 
 def _environment() -> dict[str, str]:
     return os.environ.copy() | {"PYTHONUNBUFFERED": "1"}  # noqa: TID251  # for a child
 
 
-def _run(
-    settings: Settings,
-    crew: Sequence[Child],
-    servers: Servers,
-    stopping: Stopping,
-    *,
-    announced: Callable[[], bool],
-) -> None:
-    """Start the crew, keep it running, and stop it in order once that is wished."""
-    ledger = settings.data_folder / "children.json"
-    try:
-        for child in crew:
-            child.start()
-        children.remember(ledger, crew)
-        quiet = False
-        while not stopping.wishes:
-            before = [child.process for child in crew]
-            servers.tend()
-            for child in crew:
-                child.tend()
-            if before != [child.process for child in crew]:
-                children.remember(ledger, crew)
-            quiet = quiet or announced()
-            time.sleep(_TICK)
-    finally:
-        _stop(settings, crew, stopping)
-        ledger.unlink(missing_ok=True)
+@dataclass
+class Crew:
+    """The children of one supervisor, the server first if there is one."""
 
+    members: Sequence[Child]
+    ledger: Path
+    grace: float
 
-def _stop(settings: Settings, crew: Sequence[Child], stopping: Stopping) -> None:
-    """End the workers, then the server."""
-    workers = [child for child in crew if child.name != "server"]
-    rest = [child for child in crew if child.name == "server"]
-    if any(child.is_running for child in workers):
-        workers[0].printer.line(
-            "tunebox", "stopping: a run saves its checkpoint first; Ctrl-C again hurries"
+    def run(self, servers: Servers, stopping: Stopping, *, announced: Callable[[], bool]) -> None:
+        """Start all, keep them running, and stop them in order once that is wished."""
+        done = False
+        try:
+            for child in self.members:
+                child.start()
+            while not stopping.wishes:
+                self._tend()
+                servers.tend()
+                done = done or announced()
+                time.sleep(_TICK)
+        finally:
+            self._stop(stopping)
+
+    def _tend(self) -> None:
+        """Start again who ended; keep the list of who runs."""
+        for child in self.members:
+            child.tend()
+        children.remember(self.ledger, self.members)
+
+    def _stop(self, stopping: Stopping) -> None:
+        """End the workers, then the server."""
+        self.members[0].printer.line(
+            "tunebox", "stopping; a run saves its checkpoint first, Ctrl-C again hurries"
         )
-    _end(workers, stopping, settings.stop_grace_seconds + _WORKER_MARGIN)
-    _end(rest, stopping, _SERVER_GRACE)
+        workers = [child for child in self.members if child.name != "server"]
+        _end(workers, stopping, self.grace + _WORKER_MARGIN)
+        _end([child for child in self.members if child not in workers], stopping, _SERVER_GRACE)
+        self.ledger.unlink(missing_ok=True)
 
 
 def _end(group: Sequence[Child], stopping: Stopping, grace: float) -> None:
