@@ -190,6 +190,17 @@ def initials(name: str) -> str:
     return letters.upper()
 
 
+def browser(agent: str) -> str:
+    """Return a browser and its system from a User-Agent, as people call them."""
+    named = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"),
+             ("Safari/", "Safari"), ("curl/", "curl"))  # fmt: skip
+    systems = (("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"),
+               ("Windows", "Windows"), ("Mac OS", "macOS"), ("Linux", "Linux"))  # fmt: skip
+    name = next((label for mark, label in named if mark in agent), "")
+    system = next((label for mark, label in systems if mark in agent), "")
+    return " on ".join(part for part in (name, system) if part) or agent[:40] or "Unknown browser"
+
+
 def short_hash(text: str | None, length: int = 7) -> str:
     """Return the first characters of a hash or revision."""
     return (text or DASH)[:length]
@@ -219,6 +230,6 @@ FILTERS: dict[str, Callable[..., str]] = {
     each.__name__: each
     for each in (
         number, count, plural, filesize, memory, duration, loss, learning_rate, percent, signed,
-        tokens, when, date, ago, until, initials, short_hash, plain, lines,
+        tokens, when, date, ago, until, initials, short_hash, plain, lines, browser,
     )
 }  # fmt: skip

@@ -7,7 +7,9 @@ import importlib
 import pkgutil
 
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -29,13 +31,24 @@ class HashedFiles(StaticFiles):
 
 
 def router() -> APIRouter:
-    """Return all pages; none of them is part of the API's description."""
+    """Return all pages, fixed paths before those with parts to fill in (/runs/new, /runs/{id}).
+
+    None of them is part of the API's description.
+    """
     collected = APIRouter(include_in_schema=False)
+    routes: list[BaseRoute] = []
     for module in pkgutil.iter_modules(pages.__path__):
         page = importlib.import_module(f"web.pages.{module.name}")
-        if hasattr(page, "router"):
-            collected.include_router(page.router)
+        routes += page.router.routes if hasattr(page, "router") else []
+    for route in sorted(routes, key=_parts_to_fill):
+        if isinstance(route, APIRoute):
+            route.include_in_schema = False
+        collected.routes.append(route)
     return collected
+
+
+def _parts_to_fill(route: BaseRoute) -> int:
+    return getattr(route, "path", "").count("{")
 
 
 def mount(app: FastAPI) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import ClassVar
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -29,8 +30,9 @@ class BoxDevice:
 
 @dataclass(frozen=True)
 class Sidebar:
-    """What the sidebar counts and shows."""
+    """What the sidebar counts and shows; as a fragment, its card with the devices."""
 
+    template: ClassVar[str] = "_sidebar_box.html"
     running: int
     waiting: int
     datasets: int

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from web import rendering
 from web.rendering import STATIC, TEMPLATES, environment
 
 WEB = TEMPLATES.parent
@@ -27,6 +28,8 @@ def test_a_fragments_root_carries_the_name_of_its_file(name: str) -> None:
     wanted = name.removesuffix(".html").replace("/_", "-").replace("/", "-").removeprefix("_")
     wanted = wanted.replace("_", "-")
     text = re.sub(r"\{#.*?#\}", "", (TEMPLATES / name).read_text(), flags=re.DOTALL)
+    if text.lstrip().startswith("{% for"):
+        return  # rows to append: they have no root of their own
     first = re.search(r"<[a-z][^>]*?id=\"([^\"]+)\"", text, re.DOTALL)
     assert first is not None
     assert first[1] == wanted
@@ -47,5 +50,4 @@ def test_every_icon_that_a_template_names_is_in_the_sprite() -> None:
 
 
 def test_static_addresses_change_with_their_content() -> None:
-    static = environment().globals["static"]
-    assert re.fullmatch(r"/static/css/base\.css\?v=[0-9a-f]{10}", static("css/base.css"))
+        assert re.fullmatch(r"/static/css/base\.css\?v=[0-9a-f]{10}", rendering.static("css/base.css"))
