@@ -93,31 +93,12 @@ _TOKENS = [
 _SPECIAL = re.compile("|".join(map(re.escape, _TOKENS)) + r"|<\|reserved_special_token_\d{1,3}\|>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
-# An escape may hide anything; the others are within every token or before every key.
-_HINTS = tuple(
-    hint.encode()
-    for hint in (
-        *["\\u", "\\b", "\\f", "INST]", "_PROMPT]", "_TOOLS]", "[TOOL_", "[/TOOL_", "[gMASK]"],
-        *PREFIXES,
-    )
-)
-_ANGLE_HINTS = tuple(
-    hint.encode()
-    for hint in [
-        "<|",
-        "<s>",
-        "</s>",
-        "<<SYS",
-        "<</SYS",
-        "<bos>",
-        "<eos>",
-        "<start_of",
-        "<end_of",
-        "<BOS_",
-        "<EO",
-        "<｜",
-    ]
-)
+# An escape may hide anything; the others are within every token, or begin every key.
+_ESCAPES = ["\\u", "\\b", "\\f"]
+_SQUARE = ["INST]", "_PROMPT]", "_TOOLS]", "[TOOL_", "[/TOOL_", "[gMASK]"]
+_ANGLE = "<| <s> </s> <<SYS <</SYS <bos> <eos> <start_of <end_of <BOS_ <EO <｜"
+_HINTS = tuple(hint.encode() for hint in (*_ESCAPES, *_SQUARE, *PREFIXES))
+_ANGLE_HINTS = tuple(hint.encode() for hint in _ANGLE.split())
 
 
 def quick_look(line: bytes) -> bool:
