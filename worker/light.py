@@ -2,6 +2,9 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
+
+from sqlalchemy.orm import Session
 
 from app.jobs import leasing
 from app.jobs.state import JobStatus
@@ -13,13 +16,66 @@ from worker.work import Work, failed
 _TELL_SECONDS = 0.5
 
 Progress = Callable[[float, str], None]
+GiveUp = Callable[[Session, str], None]
 
 
 class Interrupted(Exception):
     """The job is to end before it is done."""
 
 
-def begin(work: Work, *, phase: str) -> Progress:
+def analyse_dataset(work: Work) -> Outcome:
+    """Check an uploaded version; if we fail, the version says so."""
+    from app.datasets import analysis  # only who checks needs the checkers
+
+    version_id = work.claim.subject_id
+
+    def do(progress: Progress) -> None:
+        opened, storage = partial(transaction, work.url), get_storage(work.settings)
+        analysis.analyse(opened, storage=storage, version_id=version_id, progress=progress)
+
+    def give_up(session: Session, reason: str) -> None:
+        analysis.give_up(session, version_id=version_id, reason=reason)
+
+    return _done(work, do, give_up, phase="checking")
+
+
+def fetch_model(work: Work) -> Outcome:
+    """Download a base model; if we fail, the model says so."""
+    from app.basemodels import fetching
+
+    model_id = work.claim.subject_id
+
+    def do(progress: Progress) -> None:
+        opened = partial(transaction, work.url)
+        fetching.fetch(opened, settings=work.settings, model_id=model_id, progress=progress)
+
+    def give_up(session: Session, reason: str) -> None:
+        fetching.give_up(session, work.settings, model_id=model_id, reason=reason)
+
+    return _done(work, do, give_up, phase="downloading")
+
+
+def _done(work: Work, do: Callable[[Progress], None], give_up: GiveUp, *, phase: str) -> Outcome:
+    """Do it; a failure or a stop is also told to the thing that the job is about."""
+    try:
+        do(_begin(work, phase=phase))
+    except (leasing.Fenced, *AWAY):
+        raise
+    except Interrupted:
+        outcome = judge(Ending(None, stop_mode=work.watch.stop_mode, let_go=work.watch.let_go))
+        reason = "Stopped before it was done. Retry it to go on."
+    except Exception as error:  # noqa: BLE001  # it must be told, whatever it was
+        outcome = failed(error)
+        reason = str(outcome.failure["evidence"]) if outcome.failure else repr(error)
+    else:
+        return Outcome(JobStatus.SUCCEEDED)
+    if outcome.to is not JobStatus.QUEUED:
+        with transaction(work.url) as session:
+            give_up(session, reason)
+    return outcome
+
+
+def _begin(work: Work, *, phase: str) -> Progress:
     """Move the job to running; return what notes progress, and raises when it is to end."""
     claim, told_at = work.claim, -1.0
     with transaction(work.url) as session:
@@ -45,37 +101,3 @@ def begin(work: Work, *, phase: str) -> Progress:
             )
 
     return progress
-
-
-def interrupted(work: Work) -> Outcome:
-    """Return what follows when a job was ended before it was done."""
-    return judge(Ending(None, stop_mode=work.watch.stop_mode, let_go=work.watch.let_go))
-
-
-def analyse_dataset(work: Work) -> Outcome:
-    """Check an uploaded version; if we fail, the version says so."""
-    from app.datasets import analysis  # only who checks needs the checkers
-
-    version_id = work.claim.subject_id
-    try:
-        progress = begin(work, phase="checking")
-        analysis.analyse(
-            lambda: transaction(work.url),
-            storage=get_storage(work.settings),
-            version_id=version_id,
-            progress=progress,
-        )
-    except (leasing.Fenced, *AWAY):
-        raise
-    except Interrupted:
-        outcome = interrupted(work)
-        reason = "The check was stopped. Retry it to see the problems."
-    except Exception as error:  # noqa: BLE001  # the version must say so, whatever it was
-        outcome = failed(error)
-        reason = f"{type(error).__name__}: {error}"
-    else:
-        return Outcome(JobStatus.SUCCEEDED)
-    if outcome.to is not JobStatus.QUEUED:
-        with transaction(work.url) as session:
-            analysis.give_up(session, version_id=version_id, reason=reason)
-    return outcome

@@ -28,6 +28,7 @@ Handler = Callable[[Work], Outcome]
 HANDLERS: Mapping[JobKind, Handler] = {
     JobKind.TRAIN: training.train,
     JobKind.ANALYSE_DATASET: light.analyse_dataset,
+    JobKind.FETCH_MODEL: light.fetch_model,
 }
 
 

@@ -17,10 +17,8 @@ from sqlalchemy.orm import Session
 
 from app.evaluations import service as evaluations
 from app.jobs import leasing
-from app.jobs import service as jobs
 from app.jobs.events import EventType, JobEvent
 from app.jobs.state import StopMode
-from app.kit.clock import utc_now
 from app.kit.db import transaction
 from app.kit.storage import job_folder, require_space
 from app.logging import scrub_text
@@ -29,6 +27,7 @@ from app.runs import service as runs
 from worker import launch
 from worker.ending import worker_is_ending
 from worker.recorder import FILE_NAME, Recorder, last_seq
+from worker.trainer.files import write_whole
 from worker.verdict import Ending, Outcome, judge
 from worker.work import Work
 
@@ -56,6 +55,9 @@ def train(work: Work) -> Outcome:
         trainer = _start(work, folder, lock)
         try:
             code = _follow(work, folder, trainer, recorder)
+        except BaseException:
+            trainer.kill()  # nobody records what it does any more
+            raise
         finally:
             trainer.close()
             trainer.wait()
@@ -111,7 +113,7 @@ def _prepare(work: Work, folder: Path) -> Recorder:
     if claim.fresh:
         _start_over(work, folder)
     spec = spec.model_copy(update={"fresh": claim.fresh})
-    (folder / "spec.json").write_text(spec.model_dump_json(indent=1))
+    write_whole(folder / "spec.json", spec.model_dump_json(indent=1).encode())
     return recorder
 
 
@@ -120,16 +122,13 @@ def _device(claim: leasing.Claim) -> Literal["cpu", "cuda"]:
 
 
 def _start_over(work: Work, folder: Path) -> None:
-    """Drop the results of earlier attempts, and tell everyone that their points are void."""
+    """Drop the results of earlier attempts; the trainer itself tells that their points are void."""
     for name in ("checkpoints", "adapter"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("report.json", "items.jsonl"):
         launch.remove_stale(folder / name)
-    values = {"phase": "resumed", "detail": "started over", "step": 0}
-    event = JobEvent(seq=0, type=EventType.PHASE, at=utc_now(), step=0, values=values)
     with transaction(work.url) as session:
-        jobs.append_events(session, work.claim.job_id, [event])
-        metrics.store(session, job_id=work.claim.job_id, events=[event])
+        leasing.started_over(session, job_id=work.claim.job_id, attempt=work.claim.attempt)
 
 
 class _Hook:
@@ -161,13 +160,11 @@ def _follow(work: Work, folder: Path, trainer: launch.Trainer, recorder: Recorde
     kill_at, asked = math.inf, None
     while (code := trainer.poll()) is None:
         recorder.poll()
-        if work.watch.fenced:
-            trainer.kill()
-            raise leasing.Fenced(work.claim.job_id)
+        _raise_if_fenced(work)
         wish, now = _wish(work), time.monotonic()
         hears = recorder.heard or now > deaf_until or wish == StopMode.CANCEL
         if wish not in (None, asked) and hears:
-            (folder / STOP_NAME).write_text(json.dumps({"mode": wish}))
+            write_whole(folder / STOP_NAME, json.dumps({"mode": wish}).encode())
             trainer.ask_to_stop()
             asked = wish
             kill_at = now + _CANCEL_GRACE if wish == StopMode.CANCEL else kill_at

@@ -112,8 +112,12 @@ def begin(session: Session, *, job_id: str, attempt: int, last_seq: int) -> Job:
     job.recorded_seq = min(job.recorded_seq, last_seq)
     if job.status == JobStatus.STARTING:
         service.transition(session, job, JobStatus.RUNNING)
-    job.fresh = False
     return job
+
+
+def started_over(session: Session, *, job_id: str, attempt: int) -> None:
+    """Note that what earlier attempts left is gone: later attempts resume from this one's work."""
+    _held(session, job_id, attempt).fresh = False
 
 
 def record(

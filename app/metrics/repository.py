@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, delete, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Session
 
 from app.metrics.models import MetricPoint
@@ -55,7 +55,7 @@ def last_values(session: Session, job_id: str) -> dict[str, float | None]:
     statement = (
         select(MetricPoint.name, MetricPoint.value)
         .where(MetricPoint.job_id == job_id)
-        .distinct(MetricPoint.name)
+        .ext(distinct_on(MetricPoint.name))
         .order_by(MetricPoint.name, MetricPoint.step.desc())
     )
     return {name: value for name, value in session.execute(statement)}  # noqa: C416  # rows
