@@ -1,6 +1,6 @@
-"""Puts the demo into a new database: its base model and its two datasets, owned by Tunebox itself.
+"""The demo: its base model and its two datasets, owned by Tunebox itself, and a run in one click.
 
-Idempotent: what is there stays. Knows no HTTP; the demo's words are ``language`` and ``flaws``.
+Seeding is idempotent: what is there stays. Knows no HTTP; the demo's words are ``language`` and ``flaws``.
 """
 
 import hashlib
@@ -18,13 +18,18 @@ from app.basemodels import service as basemodels
 from app.datasets import service as datasets
 from app.datasets.models import Dataset
 from app.datasets.service import Content
+from app.errors import NotFound
 from app.kit.clock import utc_now
 from app.kit.ids import new_id
 from app.kit.storage import get_storage, model_folder
+from app.runs import service as runs
+from app.runs.models import Run
+from app.runs.schemas import RunRequest
 from app.settings import Settings
 
 EMAIL = "demo@tunebox.local"
 MODEL = "tunebox-demo"
+DATASET = "support-tickets"
 HERE = Path(__file__).parent
 HUE = 210
 
@@ -35,6 +40,20 @@ def seed(session: Session, settings: Settings) -> None:
     _seed_model(session, settings, actor)
     for file in sorted((HERE / "datasets").glob("*.jsonl")):
         _seed_dataset(session, settings, actor, file)
+
+
+def launch(session: Session, *, actor: Actor) -> Run:
+    """Queue a run of the demo model on the demo dataset, with the preset balanced."""
+    model = models.by_folder(session, MODEL)
+    statement = select(Dataset.id).join(User, User.id == Dataset.owner_id)
+    found = statement.where(
+        User.email == EMAIL, Dataset.name == DATASET, Dataset.deleted_at.is_(None)
+    )
+    dataset_id = session.scalar(found)
+    if model is None or model.deleted_at is not None or dataset_id is None:
+        raise NotFound("The demo was deleted. Restart Tunebox: it brings it back.")
+    request = RunRequest(name="demo", dataset=dataset_id, base_model=model.id)
+    return runs.create(session, actor=actor, request=request)
 
 
 def _owner(session: Session) -> Actor:
