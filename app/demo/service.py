@@ -1,6 +1,6 @@
 """The demo: its base model and its two datasets, owned by Tunebox itself, and a run in one click.
 
-Seeding is idempotent: what is there stays. Knows no HTTP; the demo's words are ``language`` and ``flaws``.
+Seeding is idempotent: what is there stays. Knows no HTTP; its words are ``language`` and ``flaws``.
 """
 
 import hashlib
