@@ -116,6 +116,8 @@ def _from_http(request: Request, error: HTTPException) -> AppError:
 
 
 async def _on_validation(request: Request, error: RequestValidationError) -> Response:
+    if all(item["loc"][0] == "path" for item in error.errors()):
+        return answer(request, NotFound(f"There is nothing at {request.url.path[:200]}."))
     return answer(request, from_validation(error.errors()))
 
 

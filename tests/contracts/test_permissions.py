@@ -18,6 +18,7 @@ PERMISSIONS = {
     dependencies.public,
     dependencies.local,
     dependencies.socket_actor,
+    dependencies.upload_actor,
 }
 STATIC = "/static"  # the product's own style sheets and scripts, the only mount
 
