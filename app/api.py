@@ -8,15 +8,18 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from app.auth import endpoints as auth
+from app.basemodels import endpoints as basemodels
 from app.datasets import endpoints as datasets
 from app.dependencies import Public
+from app.evaluations import endpoints as evaluations
 from app.jobs import endpoints as jobs
+from app.runs import endpoints as runs
 from app.system import endpoints as system
 
 OPENAPI_PATH = "/api/v1/openapi.json"
 
 router = APIRouter(prefix="/api/v1")
-for feature in (auth, datasets, jobs):
+for feature in (auth, basemodels, datasets, evaluations, jobs, runs):
     router.include_router(feature.router)
 
 # Without the prefix: where load balancers and Prometheus look.

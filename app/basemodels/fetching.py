@@ -10,8 +10,8 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -22,15 +22,15 @@ from app.basemodels import files, service
 from app.basemodels.facts import NotTunable
 from app.basemodels.models import BaseModelRow
 from app.errors import AppError, NotFound
-from app.jobs import service as jobs
-from app.jobs.events import EventType, JobEvent
-from app.kit.clock import utc_now
-from app.kit.db import transaction
 from app.kit.storage import model_folder
 from app.settings import Settings
 
-_TELL_EVERY = 1.0
+_TICK = 0.2
 _GRACE = 5.0
+
+OpenSession = Callable[[], AbstractContextManager[Session]]
+Progress = Callable[[float, str], None]
+Lines = Queue[bytes | None]
 
 
 class FetchFailed(AppError):
@@ -46,40 +46,41 @@ class FetchStopped(Exception):  # no error: somebody asked for it
 
 
 def fetch(
-    url: str,
-    model_id: str,
-    *,
-    settings: Settings,
-    job_id: str,
-    must_stop: Callable[[], bool],
+    open_session: OpenSession, *, settings: Settings, model_id: str, progress: Progress
 ) -> None:
-    """Download, inspect and set ready. Raises ``FetchFailed`` or ``FetchStopped``.
+    """Download, inspect and set ready. Raises ``FetchFailed``, or whatever ``progress`` raises.
 
-    ``url`` names the database; each write is a transaction of its own. A download that was cut off
-    goes on where it was.
+    Each write is a transaction of its own. ``progress`` takes the share that is done and a text; it
+    is asked several times a second and raises when the download is to end. What was downloaded by
+    then stays for the next attempt.
     """
-    with transaction(url) as session:
+    with open_session() as session:
         model = _model(session, model_id)
         hub_id, revision = model.hub_id or "", model.revision or ""
         target = model_folder(settings, model.folder)
-    partial = target.with_name(f".{target.name}.partial")
+        model.status, model.failure = "downloading", None  # allow: status — a model's, not a job's
     if not target.is_dir():
-        tell = _Teller(url, job_id)
-        commit = _download(hub_id, revision, partial, tell=tell, must_stop=must_stop)
+        partial = partial_folder(target)
+        commit = _download(hub_id, revision, partial, progress=progress)
         shutil.rmtree(partial / ".cache", ignore_errors=True)
-        partial.rename(target)
-        with transaction(url) as session:
+        with open_session() as session:
             _model(session, model_id).revision = commit
-    _finish(url, model_id, target)
+        partial.rename(target)
+    _finish(open_session, model_id, target)
 
 
-def _finish(url: str, model_id: str, target: Path) -> None:
+def partial_folder(target: Path) -> Path:
+    """Return where a model lies until all of it is there."""
+    return target.with_name(f".{target.name}.partial")
+
+
+def _finish(open_session: OpenSession, model_id: str, target: Path) -> None:
     try:
         found = files.inspect(target)
     except NotTunable as error:
         shutil.rmtree(target, ignore_errors=True)
         raise FetchFailed(str(error)) from error
-    with transaction(url) as session:
+    with open_session() as session:
         service.set_ready(_model(session, model_id), found)
 
 
@@ -90,7 +91,7 @@ def give_up(session: Session, settings: Settings, *, model_id: str, reason: str)
         return
     model.status, model.failure = "failed", reason  # allow: status — a model's, not a job's
     target = model_folder(settings, model.folder)
-    shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)
+    shutil.rmtree(partial_folder(target), ignore_errors=True)
 
 
 def _model(session: Session, model_id: str) -> BaseModelRow:
@@ -100,64 +101,38 @@ def _model(session: Session, model_id: str) -> BaseModelRow:
     return model
 
 
-class _Teller:
-    """Stores progress as events of the job, at most once a second."""
-
-    def __init__(self, url: str, job_id: str) -> None:
-        self._url, self._job_id, self._last = url, job_id, 0.0
-
-    def __call__(self, done: int, total: int) -> None:
-        if time.monotonic() - self._last < _TELL_EVERY:
-            return
-        self._last = time.monotonic()
-        values = {"phase": "downloading", "done": done, "total": total}
-        event = JobEvent(seq=0, type=EventType.PHASE, at=utc_now(), values=values)
-        with transaction(self._url) as session:
-            jobs.append_events(session, self._job_id, [event])
-            job = jobs.get(session, self._job_id)
-            job.phase = "downloading"
-            job.progress = min(1.0, done / total) if total else 0.0
-
-
-def _download(
-    hub_id: str,
-    revision: str,
-    folder: Path,
-    *,
-    tell: _Teller,
-    must_stop: Callable[[], bool],
-) -> str:
+def _download(hub_id: str, revision: str, folder: Path, *, progress: Progress) -> str:
     """Run the child to its end and return the commit that was downloaded."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "worker.fetch_model", hub_id, revision, str(folder)]
     child = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "worker.fetch_model", hub_id, revision, str(folder)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         env=os.environ.copy() | {"HF_HUB_DISABLE_TELEMETRY": "1"},  # noqa: TID251  # for a child
     )
-    lines: Queue[bytes | None] = Queue()
+    lines: Lines = Queue()
     threading.Thread(target=_read, args=(child, lines), daemon=True).start()
     try:
-        return _follow(lines, tell=tell, must_stop=must_stop)
+        return _follow(lines, progress=progress)
     finally:
         _end(child)
 
 
-def _read(child: subprocess.Popen[bytes], lines: "Queue[bytes | None]") -> None:
+def _read(child: subprocess.Popen[bytes], lines: Lines) -> None:
     assert child.stdout is not None
     for line in child.stdout:
         lines.put(line)
     lines.put(None)
 
 
-def _follow(lines: "Queue[bytes | None]", *, tell: _Teller, must_stop: Callable[[], bool]) -> str:
+def _follow(lines: Lines, *, progress: Progress) -> str:
+    """Pass on what the child says until it ends; return the commit."""
+    done, total = 0, 0
     commit: str | None = None
     while True:
-        if must_stop():
-            raise FetchStopped
+        progress(done / total if total else 0.0, _sizes(done, total))
         try:
-            line = lines.get(timeout=0.2)
+            line = lines.get(timeout=_TICK)
         except Empty:
             continue
         if line is None:
@@ -165,14 +140,17 @@ def _follow(lines: "Queue[bytes | None]", *, tell: _Teller, must_stop: Callable[
         said: dict[str, Any] = json.loads(line)
         if "error" in said:
             raise FetchFailed(str(said["error"]))
-        if "done" in said:
-            tell(int(said["done"]), int(said["total"]))
+        done, total = said.get("done", done), said.get("total", total)
         commit = said.get("commit", commit)
     if commit is None:
-        raise FetchFailed(
-            "The download ended without a word. Start it again; see the worker's log."
-        )
+        raise FetchFailed("The download ended without a word. Retry it; see the worker's log.")
     return commit
+
+
+def _sizes(done: int, total: int) -> str:
+    if not total:
+        return "Asking the hub"
+    return f"{done / 2**30:,.2f} of {total / 2**30:,.2f} GiB"
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

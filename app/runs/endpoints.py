@@ -217,12 +217,12 @@ def get_evaluations(session: SessionDep, _actor: CurrentUser, run_id: str) -> Ev
 
 
 @router.get("/runs/{run_id}/script", name="runs.script", response_class=Response)
-def get_script(session: SessionDep, _actor: CurrentUser, run_id: str) -> Response:
+def get_script(
+    session: SessionDep, settings: SettingsDep, _actor: CurrentUser, run_id: str
+) -> Response:
     """Return a Python script that trains the same without Tunebox."""
-    from app.runs.exchange import script
-
-    view = service.get_view(session, run_id)
-    return Response(script.render(view.spec), media_type="text/x-python; charset=utf-8")
+    text = service.script_of(session, settings, run_id=run_id)
+    return Response(text, media_type="text/x-python; charset=utf-8")
 
 
 @router.get("/runs/{run_id}/yaml", name="runs.yaml", response_class=Response)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, cast, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.auth.models import User
@@ -16,7 +16,7 @@ from app.jobs.state import JobStatus
 from app.runs.models import Run
 
 SORTS: dict[str, ColumnElement[Any]] = {
-    "created_at": cast(Run.id, String),  # ids grow with time
+    "created_at": Run.id.expression,  # ids grow with time
     "name": func.lower(Run.name),
     "eval_loss": func.coalesce(Run.summary["eval/loss"].as_float(), 1e300),
 }
@@ -93,7 +93,7 @@ def listed(
 ) -> list[tuple[RunRow, Any]]:
     """Return runs with their place in the order, from behind ``after``."""
     key = SORTS[sort]
-    statement = _joined().add_columns(key).where(*_conditions(wanted))
+    statement = _joined().add_columns(key.label("place")).where(*_conditions(wanted))
     place = tuple_(key, Run.id)
     if after is not None:
         statement = statement.where(place < after if descending else place > after)

@@ -104,7 +104,7 @@ class RetryRequest(Schema):
 class MetricsOut(Schema):
     """Curves by metric name; ``total_points`` are counted before thinning."""
 
-    series: dict[str, dict[str, list[float | int | None]]]
+    series: dict[str, dict[str, list[int | float | str | None]]]
     total_points: dict[str, int]
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from app.auth import service as auth
 from app.auth.roles import Actor, require_owner, require_write
 from app.datasets import analysis
+from app.datasets.models import DatasetVersion
 from app.errors import Invalid, NotFound
 from app.evaluations import service as evaluations
 from app.jobs import service as jobs
@@ -27,6 +28,7 @@ from app.queue import Lane
 from app.runs import comparison as comparing
 from app.runs import launching, presets, repository
 from app.runs.comparison import Comparison
+from app.runs.exchange.script import script
 from app.runs.launching import Chosen
 from app.runs.models import Run
 from app.runs.repository import SORTS, Wanted
@@ -95,7 +97,7 @@ def _spec(request: RunRequest, chosen: Chosen, resolved: presets.Resolved) -> Ru
         base_model=chosen.model.id,
         preset=request.preset,
         config=resolved.config,
-        resources=Resources(kind=chosen.device_kind),
+        resources=Resources.model_validate({"kind": chosen.device_kind}),
         priority=request.priority,
         note=request.note,
     )
@@ -322,17 +324,28 @@ def trainer_job(
     row = repository.one(session, run.id)
     if row is None or spec.config.objective is Objective.SIMULATED:
         return TrainerJob(run=spec, dataset_file="", base_model_folder="", device=device)
-    excluded: tuple[int, ...] = ()
-    if spec.config.data.exclude_problem_rows:
-        excluded = analysis.bad_lines(get_storage(settings), row.version)
     return TrainerJob(
         run=spec,
         dataset_file=str(_dataset_file(settings, job_id, row.version.storage_key)),
-        excluded_lines=excluded,
+        excluded_lines=_excluded(settings, spec, row.version),
         base_model_folder=str(model_folder(settings, row.base_model.folder)),
         device=device,
         fresh=row.job.fresh,
     )
+
+
+def script_of(session: Session, settings: Settings, *, run_id: str) -> str:
+    """Return the Python script that trains what a run trained, without Tunebox."""
+    view = get_view(session, run_id)
+    if view.spec.config.objective is Objective.SIMULATED:
+        raise Invalid("A simulated run trains nothing, so there is no script of it.")
+    return script(view.spec, excluded_lines=_excluded(settings, view.spec, view.version))
+
+
+def _excluded(settings: Settings, spec: RunSpec, version: DatasetVersion) -> tuple[int, ...]:
+    if not spec.config.data.exclude_problem_rows:
+        return ()
+    return analysis.bad_lines(get_storage(settings), version)
 
 
 def _dataset_file(settings: Settings, job_id: str, key: str) -> Path:

@@ -179,7 +179,7 @@ class Simulate(Part):
 class RunConfig(Part):
     """All that decides how a run trains."""
 
-    objective: Objective = Field(Objective.SFT, description="What is trained.")
+    objective: Objective = Field(default=Objective.SFT, description="What is trained.")
     engine: Literal["auto", "unsloth", "peft"] = Field(
         default="auto", description="auto: unsloth on NVIDIA cards, else peft."
     )

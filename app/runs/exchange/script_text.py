@@ -7,6 +7,7 @@ import math
 import os
 import random
 import sys
+from bisect import bisect_left, insort
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
@@ -89,12 +90,12 @@ units = [[example] for example in train_set]
 if TRAINING["packing"]:
     units, room = [], []
     for example in sorted(train_set, key=lambda example: (-len(example[0]), example[2])):
-        place = next((i for i, entry in enumerate(room) if entry[0] >= len(example[0])), None)
-        left, unit = room.pop(place) if place is not None else (LENGTH, len(units))
+        place = bisect_left(room, (len(example[0]), -1))
+        left, unit = room.pop(place) if place < len(room) else (LENGTH, len(units))
         if unit == len(units):
             units.append([])
         units[unit].append(example)
-        room = sorted([*room, (left - len(example[0]), unit)])
+        insort(room, (left - len(example[0]), unit))
 
 # The model
 kind = TRAINING["precision"]
@@ -119,7 +120,9 @@ twice = TRAINING["gradient_checkpointing"]
 twice = DEVICE == "cuda" if twice == "auto" else twice
 if CONFIG["quantization"] == "nf4":
     model = prepare_model_for_kbit_training(
-        model, use_gradient_checkpointing=twice, gradient_checkpointing_kwargs={"use_reentrant": False}
+        model,
+        use_gradient_checkpointing=twice,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
     )
 elif twice:
     model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -173,7 +176,8 @@ warmup = math.ceil(total * TRAINING["warmup_ratio"])
 
 def table(lists, fill):
     width = max(len(entry) for entry in lists)
-    return torch.tensor([[*entry, *[fill] * (width - len(entry))] for entry in lists], device=DEVICE)
+    filled = [[*entry, *[fill] * (width - len(entry))] for entry in lists]
+    return torch.tensor(filled, device=DEVICE)
 
 
 def collate(chosen):
@@ -218,11 +222,12 @@ for step in range(total + 1):
         with torch.no_grad():
             loss = sum(loss.item() for loss in losses([[example] for example in validation]))
         print(json.dumps({"step": step, "eval/loss": loss}), flush=True)
-        better = best is None or loss < best
-        best, worse = (loss, 0) if better else (best, worse + 1)
+        better = step > 0 and (best is None or loss < best)
+        best, worse = (loss, 0) if better else (best, worse + (step > 0))
         if better and CONFIG["patience"]:
             model.save_pretrained("adapter")
-    if step == total or (CONFIG["patience"] and worse >= CONFIG["patience"]):
+    early = CONFIG["patience"] and worse >= CONFIG["patience"]
+    if step == total or early:
         break
     model.train()
     epoch, place = divmod(step, steps_in_epoch)
@@ -231,13 +236,14 @@ for step in range(total + 1):
     summed = torch.zeros((), device=DEVICE)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step)
-    for loss in losses([units[i] for i in order[place * rows_in_step : (place + 1) * rows_in_step]]):
+    chosen = order[place * rows_in_step : (place + 1) * rows_in_step]
+    for loss in losses([units[i] for i in chosen]):
         loss.backward()
         summed += loss.detach()
     torch.nn.utils.clip_grad_norm_(weights, TRAINING["max_grad_norm"])
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     print(json.dumps({"step": step + 1, "train/loss": summed.item()}), flush=True)
-if not worse or step == total:
+if not early:
     model.save_pretrained("adapter")
 '''
