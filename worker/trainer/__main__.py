@@ -4,6 +4,7 @@ Reads ``spec.json``, appends ``events.jsonl``, writes checkpoints, adapter and r
 folder. Knows neither database nor broker nor HTTP. Exit codes are those of ``app.jobs.state``.
 """
 
+import importlib
 import os
 import sys
 import traceback
@@ -77,7 +78,7 @@ def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> Non
     prepare_environment(folder)
     emitter.phase("loading")
     if job.device == "cuda":
-        import unsloth  # noqa: F401  # patches transformers and must be there before it
+        importlib.import_module("unsloth")  # must be there before transformers is
     from worker.trainer.recipes import sft  # imports torch
 
     sft.train(job, folder=folder, emitter=emitter, stop=stop)

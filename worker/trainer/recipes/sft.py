@@ -31,7 +31,9 @@ from worker.trainer.stopping import Leave, Stop, Stopped
 VALIDATIONS = 10  # about so many in a run whose spec names no interval
 
 
-def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> None:
+def train(  # noqa: C901  # a recipe is read top to bottom
+    job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop
+) -> None:
     """Train as ``job`` says, from the folder's last checkpoint on."""
     config, plan = job.run.config, job.run.config.training
     torch.manual_seed(plan.seed)
@@ -80,7 +82,7 @@ def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> Non
             if mode is not Leave.CANCEL and state.step % save_every and state.step:
                 save()
             if mode is Leave.SAVE:
-                finish(job, folder, loaded, state, emitter)
+                finish(job, folder=folder, loaded=loaded, state=state, emitter=emitter)
             raise Stopped(mode)
 
         started = time.perf_counter()
@@ -126,7 +128,7 @@ def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> Non
     metrics, items = heldout.evaluate(
         loaded, data.held_out, data.validation, emitter=emitter, stop=stop, step=state.step
     )
-    write_report(folder, metrics, items, state, emitter)
+    write_report(folder, metrics=metrics, items=items, state=state, emitter=emitter)
 
 
 def build_optimizer(loaded: Loaded, config: RunConfig) -> torch.optim.Optimizer:
@@ -212,6 +214,8 @@ def validate(
     state.eval_loss, state.evaluated = loss, state.step
     figures = {"eval/loss": loss, "eval/perplexity": heldout.perplexity(loss)}
     emitter.metrics(figures, step=state.step)
+    if state.step == 0:  # the base's own loss: nothing was trained that could be kept
+        return
     if state.best_loss is None or loss < state.best_loss:
         state.best_loss, state.best_step, state.worse = loss, state.step, 0
     else:
@@ -237,15 +241,18 @@ def tell_checkpoint(emitter: Emitter, path: Path, state: State) -> None:
     emitter.emit(EventType.CHECKPOINT, values, step=state.step)
 
 
-def finish(job: TrainerJob, folder: Path, loaded: Loaded, state: State, emitter: Emitter) -> None:
+def finish(
+    job: TrainerJob, *, folder: Path, loaded: Loaded, state: State, emitter: Emitter
+) -> None:
     """Keep the work of a run that was stopped early: the adapter, and a report without scores."""
     emitter.phase("saving", step=state.step)
     checkpoints.save_adapter(folder / "adapter", loaded, base_model=job.run.base_model)
-    write_report(folder, {}, [], state, emitter)
+    write_report(folder, metrics={}, items=[], state=state, emitter=emitter)
 
 
 def write_report(
     folder: Path,
+    *,
     metrics: dict[str, Any],
     items: Sequence[dict[str, Any]],
     state: State,

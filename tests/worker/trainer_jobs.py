@@ -1,0 +1,80 @@
+"""Builds job folders and runs the trainer on them, as the shepherd does but with nothing around."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from app.runs.spec import TrainerJob
+
+
+def write_job(
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    model: Path | str = "",
+    dataset: Path | str = "",
+    fresh: bool = False,
+) -> Path:
+    """Write spec.json into a new folder; return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    run = {
+        "name": "a run",
+        "dataset": {"id": "ds_1", "version": 1},
+        "base_model": "mdl_tiny",
+        "preset": "quick",
+        "config": config,
+    }
+    job = {
+        "run": run,
+        "dataset_file": str(dataset),
+        "base_model_folder": str(model),
+        "fresh": fresh,
+    }
+    TrainerJob.model_validate(job)
+    (folder / "spec.json").write_text(json.dumps(job))
+    return folder
+
+
+def start(folder: Path, **environment: str) -> subprocess.Popen[bytes]:
+    """Start the trainer on a folder; its output goes to log.txt."""
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "worker.trainer", "train", str(folder)],
+            stdout=log,
+            stderr=log,
+            env=one_thread(**environment),
+        )
+
+
+def one_thread(**more: str) -> dict[str, str]:
+    """Return the environment of a child that computes on one thread."""
+    inherited = os.environ.copy()  # noqa: TID251  # for a child
+    return {**inherited, "TUNEBOX_TRAINER_THREADS": "1", "OMP_NUM_THREADS": "1", **more}
+
+
+def run(folder: Path, **environment: str) -> int:
+    """Run the trainer to its end; return its exit code."""
+    return start(folder, **environment).wait(timeout=120)
+
+
+def events(folder: Path, type_: str | None = None) -> list[dict[str, Any]]:
+    """Return the whole lines of the folder's events, of one type or all."""
+    path = folder / "events.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    found = [json.loads(line) for line in lines]
+    return [event for event in found if type_ in (None, event["type"])]
+
+
+def series(folder: Path, name: str) -> dict[int, Any]:
+    """Return a metric by step as the server keeps it: the last told value of each step."""
+    return {
+        event["step"]: event["values"][name]
+        for event in events(folder, "metrics")
+        if name in event["values"]
+    }
