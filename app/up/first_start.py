@@ -6,7 +6,6 @@ Knows no server and no process; `tunebox up` and `tunebox migrate` both call it.
 from dataclasses import dataclass
 
 from app.auth import users
-from app.demo import service as demo
 from app.errors import Conflict
 from app.kit.db import transaction
 from app.settings import Settings
@@ -25,6 +24,8 @@ def prepare(settings: Settings, url: str) -> Prepared:
     """Migrate, put the demo into a new database, make the first admin or a link for one."""
     fresh = migrations.upgrade(url)
     if fresh:
+        from app.demo import service as demo
+
         with transaction(url) as session:
             demo.seed(session, settings)
     note = _unattended_admin(settings, url)
