@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from app.runs.drafting import Draft, PresetOption, draft
 from fastapi import APIRouter, Depends, Response
 from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
@@ -25,6 +24,7 @@ from app.dependencies import CurrentUser, Member, SessionDep
 from app.errors import AppError
 from app.kit.pagination import PageRequest
 from app.runs import service as runs
+from app.runs.drafting import Draft, PresetOption, draft
 from app.runs.presets import nested
 from app.runs.schemas import DatasetChoice, RunRequest
 from app.runs.spec import Preset, RunConfig
