@@ -1,7 +1,6 @@
 """What a file is that is no chat JSONL, told from its first bytes. Pure."""
 
 import csv
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,6 +81,7 @@ _COLUMNS = frozenset(
 )
 _CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\r\x0b\x0c\x1b")
 _MANY_CONTROLS = 0.05
+_LONGEST_HEADER = 4096
 _decode = msgspec.json.Decoder().decode
 
 
@@ -142,8 +142,13 @@ def _binary(head: bytes) -> str | None:
 def _columns(line: bytes) -> list[str] | None:
     """Return the column names if ``line`` is the header of a table of examples."""
     text = line.decode("utf-8", "replace").strip()
+    if len(text) > _LONGEST_HEADER or text[:1] in {"{", "["}:
+        return None
     for separator in "\t;,":
-        names = next(csv.reader(io.StringIO(text), delimiter=separator), [])
+        try:
+            names = next(csv.reader([text], delimiter=separator), [])
+        except csv.Error:
+            return None
         known = {name.strip().lower() for name in names} & _COLUMNS
         if len(names) > 1 and known and all(len(name) < 60 for name in names):  # noqa: PLR2004
             return names
@@ -152,7 +157,7 @@ def _columns(line: bytes) -> list[str] | None:
 
 def _table(text: bytes) -> str | None:
     first, _, rest = text.partition(b"\n")
-    names = _columns(first[:4096]) if rest else None
+    names = _columns(first) if rest else None
     return f"a table (CSV or TSV) with the columns {', '.join(names[:4])}" if names else None
 
 

@@ -19,7 +19,7 @@ from app.datasets.formats.base import Finding, Turn, shortened
 from app.datasets.formats.guess import seems_to_be
 from app.datasets.formats.messages import MESSAGES
 from app.datasets.formats.secrets import masked
-from app.datasets.formats.text import quick_look, text_findings
+from app.datasets.formats.text import may_hold_controls, text_findings
 from app.datasets.lines import BOM, LINE_LIMIT, Line, lines
 from app.datasets.problems import CATALOGUE, DETAIL_PER_CODE, Code, Problem, Severity
 from app.datasets.rows import parse
@@ -204,8 +204,7 @@ def _findings(row: dict[str, Any], data: bytes) -> list[Finding]:
     if other is not None:
         return [Finding(Code.MIXED_FORMATS, f"the row is in the format {other}, others are not")]
     found = MESSAGES.findings(row)
-    if quick_look(data):
-        found += text_findings(row)
+    found += text_findings(row, controls=may_hold_controls(data))
     return found
 
 

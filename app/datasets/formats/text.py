@@ -1,13 +1,10 @@
-"""What may be wrong with the text of a row, whatever its format. Pure.
-
-``quick_look`` is a cheap test on the raw line; only rows that it points out are looked at exactly.
-"""
+"""What may be wrong with the text of a row, whatever its format. Pure."""
 
 import re
 from collections.abc import Iterator
 
 from app.datasets.formats.base import Finding, Path, Row, shortened, strings
-from app.datasets.formats.secrets import PREFIXES, SHOWN_CHARACTERS, find_secrets
+from app.datasets.formats.secrets import SHORTEST_SECRET, SHOWN_CHARACTERS, find_secrets
 from app.datasets.problems import Code
 
 # These are stored beside the conversation and never trained.
@@ -93,28 +90,28 @@ _TOKENS = [
 _SPECIAL = re.compile("|".join(map(re.escape, _TOKENS)) + r"|<\|reserved_special_token_\d{1,3}\|>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
-# An escape may hide anything; the others are within every token, or begin every key.
-_ESCAPES = ["\\u", "\\b", "\\f"]
-_SQUARE = ["INST]", "_PROMPT]", "_TOOLS]", "[TOOL_", "[/TOOL_", "[gMASK]"]
-_ANGLE = "<| <s> </s> <<SYS <</SYS <bos> <eos> <start_of <end_of <BOS_ <EO <｜"
-_HINTS = tuple(hint.encode() for hint in (*_ESCAPES, *_SQUARE, *PREFIXES))
-_ANGLE_HINTS = tuple(hint.encode() for hint in _ANGLE.split())
+# Raw JSON spells control characters as one of these.
+_ESCAPES = (b"\\u", b"\\b", b"\\f")
 
 
-def quick_look(line: bytes) -> bool:
-    """Tell whether the strings of a raw line should be looked at: never False by mistake."""
-    if b"<" in line and any(hint in line for hint in _ANGLE_HINTS):
-        return True
-    return any(hint in line for hint in _HINTS)
+def may_hold_controls(line: bytes) -> bool:
+    """Tell whether a raw line of valid JSON may hold control characters; cheap."""
+    return b"\\" in line and any(escape in line for escape in _ESCAPES)
 
 
-def text_findings(row: Row) -> Iterator[Finding]:
-    """Yield what is suspicious in the strings of ``row``: one finding a string and code."""
+def text_findings(row: Row, *, controls: bool = True) -> Iterator[Finding]:
+    """Yield what is suspicious in the strings of ``row``: one finding a string and code.
+
+    ``controls`` is False where the raw line cannot hold any.
+    """
     for path, text in strings(row):
         if path[:1] and path[0] not in _UNTRAINED:
-            yield from _control(path, text)
-            yield from _special(path, text)
-        yield from _secrets(path, text)
+            if controls:
+                yield from _control(path, text)
+            if "<" in text or "[" in text:
+                yield from _special(path, text)
+        if len(text) >= SHORTEST_SECRET:
+            yield from _secrets(path, text)
 
 
 def _where(path: Path) -> str:

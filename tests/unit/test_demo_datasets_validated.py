@@ -1,0 +1,26 @@
+"""Validation finds in the demo datasets exactly what was put there."""
+
+import io
+
+from app.datasets.problems import Problem
+from app.datasets.validation import validate
+from app.demo import language
+
+
+def problems_of(text: str) -> list[Problem]:
+    found: list[Problem] = []
+    validate(io.BytesIO(text.encode()), emit=found.append)
+    return found
+
+
+def test_the_demo_dataset_has_no_problem() -> None:
+    assert problems_of(language.support_tickets()) == []
+
+
+def test_each_flawed_row_is_found_under_its_code_and_no_good_row_is_blamed() -> None:
+    rows = language.rows_with_problems()
+    promised = {(number, row.code) for number, row in enumerate(rows, 1) if row.code}
+
+    problems = problems_of(language.support_tickets_with_problems())
+
+    assert {(problem.line, problem.code) for problem in problems} == promised
