@@ -5,8 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +105,8 @@ class Box:
         """Return the job's folder."""
         return job_folder(self.settings, job_id)
 
-    @contextmanager
-    def celery(self, lane: str = "devices") -> Iterator[subprocess.Popen[bytes]]:
-        """Run a real Celery worker while the block lasts."""
+    def start_celery(self, lane: str = "devices") -> subprocess.Popen[bytes]:
+        """Start a real Celery worker and wait until it is ready; ``end`` ends it."""
         self._number += 1
         log = self.settings.data_folder / f"worker-{lane}-{self._number}.log"
         command = [
@@ -119,13 +117,12 @@ class Box:
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
-            self.until(lambda: b"ready" in log.read_bytes(), "the worker to be ready")
-            yield process
+            self.until(lambda: b"ready" in log.read_bytes(), "the worker to be ready", seconds=60)
         except BaseException:
             sys.stderr.write(log.read_text(errors="replace")[-6000:])
-            raise
-        finally:
             end(process)
+            raise
+        return process
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
