@@ -121,7 +121,7 @@ def _workers(settings: Settings, printer: Printer) -> list[Child]:
 
 def _worker(name: str, queue: str, processes: str, printer: Printer) -> Child:
     command = [
-        *(sys.executable, "-W", "ignore", "-m", "celery", "-A", "worker.main", "worker"),
+        *(sys.executable, "-W", "ignore", "-m", "celery", "-q", "-A", "worker.main", "worker"),
         *("-Q", queue, "-c", processes, "-P", "prefork", "-n", f"{name}@%h"),
         *("--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "WARNING"),
     ]
