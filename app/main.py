@@ -13,6 +13,8 @@ from app.jobs.reaper import reaping
 from app.logging import configure
 from app.middleware import Frame
 from app.settings import Settings, get_settings
+from app.streaming import endpoints as streaming
+from app.streaming.hub import serving
 from web import routes
 from web.security import HEADERS
 
@@ -22,11 +24,11 @@ VERSION = "0.1.0"
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Log, and watch for jobs whose worker was lost, while the server runs."""
-    del app
     configure()
     url = get_settings().database_url
-    with reaping(url) if url else nullcontext():
-        yield
+    async with serving(app):
+        with reaping(url) if url else nullcontext():
+            yield
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -52,6 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.include_router(api.router)
     app.include_router(api.unprefixed)
+    app.include_router(streaming.router)
     routes.mount(app)
     return app
 
