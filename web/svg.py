@@ -5,7 +5,7 @@ makes HTML, and no picture needs a script or an inline style.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 Points = Sequence[tuple[float, float]]
@@ -36,6 +36,14 @@ def path(points: Points, across: Scale, up: Scale) -> str:
     """Return the ``d`` of a line through ``points``; empty if there are none."""
     places = [f"{across(x)} {up(y)}" for x, y in finite(points)]
     return "M" + " L".join(places) if places else ""
+
+
+def smoothed(points: Points, weight: float = 0.7) -> Iterator[tuple[float, float]]:
+    """Yield ``points`` with a moving average, corrected for its start."""
+    mean = mass = 0.0
+    for x, y in finite(points):
+        mean, mass = weight * mean + (1 - weight) * y, weight * mass + (1 - weight)
+        yield x, mean / mass
 
 
 @dataclass(frozen=True)

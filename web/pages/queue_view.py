@@ -249,9 +249,10 @@ def _running(session: Session, job: Job, view: _Looked) -> RunningRow:
         names = ("train/loss", "eval/loss")
         curves = metrics.series(session, job_id=job.id, names=names, points=_CURVE_POINTS)["series"]
     train, validation = (_points(curves.get(name)) for name in ("train/loss", "eval/loss"))
+    smooth = list(svg.smoothed(train))
     return RunningRow(
         **view.common(job),
-        curve=svg.spark(train, validation, last_x=job.total_steps),
+        curve=svg.spark(smooth, validation, last_x=job.total_steps),
         losses=(train[-1][1] if train else None, validation[-1][1] if validation else None),
         ends_at=jobs.predicted_finish(job),
         devices=tuple(device_label(d) for d in view.devices if d.job_id == job.id),

@@ -188,7 +188,9 @@ function step(by) {
 /** @param {Event} event */
 function placeMenu(event) {
   const menu = event.target;
-  if (!(menu instanceof HTMLElement) || !menu.matches('[data-menu]') || /** @type {any} */ (event).newState !== 'open') return;
+  if (!(menu instanceof HTMLElement) || !menu.matches('[data-menu]')) return;
+  // A closed menu keeps no style: HTMX would copy the attribute, which the policy forbids.
+  if (/** @type {any} */ (event).newState !== 'open') return menu.removeAttribute('style');
   const button = document.querySelector(`[popovertarget="${menu.id}"]`);
   if (!button) return;
   const at = button.getBoundingClientRect();

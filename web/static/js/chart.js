@@ -3,7 +3,7 @@
 // group for data, range and view. Knows no network and no address.
 
 import uPlot from '../vendor/uplot.esm.js';
-import { FORMATS, GLYPHS, X_AXES, alpha, axis, colour, marker, shown } from './chart_style.js';
+import { FORMATS, GLYPHS, X_AXES, alpha, axis, colour, evenly, marker, shown } from './chart_style.js';
 import { smooth } from './series.js';
 
 /** @typedef {{id: string, job?: string, label?: string, name?: string, mark?: number, total?: number|null}} RunOf */
@@ -81,8 +81,11 @@ export class Chart {
   draw() {
     if (!this.isVisible || !this.host.isConnected) return;
     this.data = this.table();
-    if (this.plot) this.plot.setData(this.data); else this.mount();
-    this.host.classList.toggle('is-empty', !this.data[0].length);
+    const isEmpty = !this.data[0].length;
+    this.host.classList.toggle('is-empty', isEmpty);
+    if (isEmpty) this.unmount();
+    else if (this.plot) this.plot.setData(this.data);
+    else this.mount();
   }
 
   mount() {
@@ -99,7 +102,7 @@ export class Chart {
       },
       axes: [
         axis({ size: this.isSmall ? 24 : 28, space: 70, values: (_, /** @type {number[]} */ v) => v.map(x.tick) }),
-        axis({ size: 48, space: 32, values: (_, /** @type {number[]} */ v) => v.map((n) => (n == null ? '' : tick(n))) }),
+        axis({ size: 48, space: 32, values: (_, /** @type {number[]} */ v) => (this.format === 'loss' && !isLog ? evenly(v) : v.map((n) => (n == null ? '' : tick(n)))) }),
       ],
       series: [{}, ...this.shown.map((line) => this.style(line))],
       hooks: {
@@ -174,14 +177,16 @@ export class Chart {
     const { isCompared, view } = this.group;
     const end = this.data[0].at(-1);
     const first = item([text(`${view.x === 'time' ? 'minute' : view.x} `), bold(x ?? end ?? null, X_AXES[view.x].tick)]);
-    const lines = this.shown.flatMap((line, index) => {
+    const order = this.shown.map((_, index) => index).sort((a, b) => rank(this.shown[a]) - rank(this.shown[b]));
+    const lines = order.flatMap((index) => {
+      const line = this.shown[index];
       const found = this.valueAt(index, x);
       if (isCompared && (this.names.some(isValidation) && line.kind !== 'validation')) return [];
       const value = bold(found?.[1] ?? null, (n) => shown(line.format, n));
       if (isCompared) return [item([glyph(line), text(` ${line.run.label ?? ''} `), value])];
       const name = line.kind === 'raw' ? 'raw' : line.name.split('/')[0] === 'eval' ? 'validation' : 'train';
       const at = line.kind === 'validation' && found ? [text(` at ${X_AXES[view.x].tick(found[0])}`)] : [];
-      return [item([...(line.kind === 'raw' ? [] : [swatch(line)]), text(`${name} `), value, ...at])];
+      return [item([...(line.kind === 'raw' ? [] : [swatch(line), text(' ')]), text(`${name} `), value, ...at])];
     });
     return [first, ...lines];
   }
@@ -199,6 +204,8 @@ export class Chart {
 }
 
 /* ---------- pieces of the readout ---------- */
+/** Lines as they are read: runs in order, train before raw before validation. @param {Shown} line */
+const rank = ({ kind, run }) => 10 * (run.mark ?? 0) + ['line', 'raw', 'validation'].indexOf(kind);
 const text = (/** @type {string} */ words) => document.createTextNode(words);
 /** @param {Node[]} children */
 function item(children) { const span = document.createElement('span'); span.append(...children); return span; }

@@ -76,12 +76,17 @@ const GIB = 2 ** 30;
 export const FORMATS = {
   loss: { show: (n) => (Math.abs(n) < 0.01 && n ? n.toExponential(2) : n.toFixed(3)), tick: (n) => String(+n.toPrecision(3)) },
   rate: { show: exponent, tick: exponent },
-  number: { show: (n) => String(+n.toPrecision(4)), tick: short },
+  number: { show: (n) => String(+n.toPrecision(3)), tick: short },
   tokens: { show: (n) => `${thousands(n)} tok/s`, tick: short },
   bytes: { show: (n) => `${(n / GIB).toFixed(1)} GiB`, tick: (n) => String(+(n / GIB).toPrecision(3)) },
   percent: { show: (n) => `${Math.round(n)} %`, tick: (n) => String(Math.round(n)) },
   watt: { show: (n) => `${Math.round(n)} W`, tick: (n) => String(Math.round(n)) },
 };
+/** Axis labels with the same number of decimals. @param {(number|null)[]} values */
+export function evenly(values) {
+  const digits = Math.max(0, ...values.map((n) => (n == null ? 0 : (String(+n.toPrecision(6)).split('.')[1] ?? '').length)));
+  return values.map((n) => (n == null ? '' : n.toFixed(Math.min(4, digits))));
+}
 /** @param {string} format @param {number|null|undefined} value */
 export const shown = (format, value) => (value == null || !Number.isFinite(value) ? '–' : FORMATS[format].show(value));
 

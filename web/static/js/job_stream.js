@@ -3,7 +3,7 @@
 // by polling where no socket comes up. Turns events into DOM events on the document, on which HTMX
 // fetches fragments and charts take points. Knows no chart and no page.
 //
-//   <div data-job-stream data-job="job_…" data-run="run_…" data-after="123"></div>
+//   <div data-job-stream data-job="job_…" data-run="run_…" data-after="123"></div>   (data-ended: nothing more comes)
 //
 // tb:metrics {job, points: [{step, at, values}]}; tb:state, tb:phase, tb:log, tb:checkpoint,
 // tb:evaluation, tb:sample, tb:alert, tb:failure {job, seq, at, step, values}; tb:resync {job}.
@@ -21,7 +21,7 @@ const streams = new Map();
 export function connectAll() {
   for (const [job, stream] of streams) if (!stream.host.isConnected) { stream.stop(); streams.delete(job); }
   for (const host of document.querySelectorAll('[data-job-stream]')) {
-    if (!(host instanceof HTMLElement) || !host.dataset.job || streams.has(host.dataset.job)) continue;
+    if (!(host instanceof HTMLElement) || !host.dataset.job || host.dataset.ended || streams.has(host.dataset.job)) continue;
     const stream = new JobStream(host);
     streams.set(host.dataset.job, stream);
     stream.connect();
