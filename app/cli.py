@@ -137,6 +137,18 @@ def token_create(email: str, name: str, data: Path | None) -> None:
 
 
 @main.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def validate(file: Path, *, as_json: bool) -> None:
+    """Check a dataset file as an upload would be; exit code 1 if it has errors."""
+    from app.datasets.terminal import as_text, check, json_text
+
+    report, problems = check(file)
+    click.echo(json_text(report, problems) if as_json else as_text(file, report, problems))
+    sys.exit(_FAILED if report.errors else 0)
+
+
+@main.command()
 @_DATA
 def doctor(data: Path | None) -> None:
     """Say what this machine has, what it lacks, and the cure."""
