@@ -75,7 +75,7 @@ def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> Non
 
         simulated.train(job, folder=folder, emitter=emitter, stop=stop)
         return
-    prepare_environment(folder)
+    prepare_environment()
     emitter.phase("loading")
     if job.device == "cuda":
         importlib.import_module("unsloth")  # must be there before transformers is
@@ -84,7 +84,7 @@ def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> Non
     sft.train(job, folder=folder, emitter=emitter, stop=stop)
 
 
-def prepare_environment(folder: Path) -> None:
+def prepare_environment() -> None:
     """Set what the training libraries read once, when they are imported."""
     environment = os.environ  # noqa: TID251  # torch has no other door for these
     threads = environment.get("TUNEBOX_TRAINER_THREADS") or str(os.cpu_count() or 1)
@@ -96,11 +96,10 @@ def prepare_environment(folder: Path) -> None:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
         "UNSLOTH_DISABLE_STATISTICS": "1",
-        "UNSLOTH_COMPILE_LOCATION": str(folder / ".compiled"),
+        "UNSLOTH_COMPILE_LOCATION": str(Path.home() / ".cache" / "tunebox" / "unsloth"),
         "TOKENIZERS_PARALLELISM": "false",
     }
     environment.update(fixed)
-    environment.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 
 def fail(error: BaseException, *, config: RunConfig | None, emitter: Emitter) -> int:

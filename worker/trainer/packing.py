@@ -103,8 +103,17 @@ def _table(rows: Sequence[Sequence[int]], width: int, fill: int) -> torch.Tensor
 
 
 def to_device(batch: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """Move a batch's tensors."""
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+    """Move a batch's tensors; lengths stay, for Unsloth reads them on the CPU."""
+    if device == "cpu":
+        return dict(batch)
+    return {
+        name: tensor if name == "packed_seq_lengths" else _send(tensor, device)
+        for name, tensor in batch.items()
+    }
+
+
+def _send(tensor: torch.Tensor, device: str) -> torch.Tensor:
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def count_tokens(rows: Sequence[Row]) -> int:

@@ -68,6 +68,8 @@ def train(  # noqa: C901  # a recipe is read top to bottom
         tell_checkpoint(emitter, path, state)
 
     # Steps
+    if loaded.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     while True:
         due = state.step % every == 0 or state.step == total
         if data.validation and due and state.evaluated != state.step and not stop.asked:

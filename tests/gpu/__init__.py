@@ -1,0 +1,1 @@
+"""What only a card can show. Needs an NVIDIA card; no part of the suite."""

@@ -1,0 +1,171 @@
+"""What our trainer is measured against: Unsloth under TRL's trainer, set as its notebooks set it.
+
+    python -m tests.gpu.baseline make DIR 1b|8b           write a random-weight Llama, tokenizer
+    python -m tests.gpu.baseline run DIR packed|unpacked  train 16 steps, print one line
+
+Random weights cost what trained ones cost: speed and memory carry over, loss does not.
+"""
+
+import json
+import os
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # noqa: TID251  # read when the libraries load
+os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")  # noqa: TID251  # as above
+
+# hidden, inner, layers, heads, key-value heads, vocabulary
+SIZES = {
+    "tiny": (256, 688, 4, 4, 2, 2048),
+    "1b": (2048, 8192, 16, 32, 8, 128256),
+    "8b": (4096, 14336, 32, 32, 8, 128256),
+}
+TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] + '<|im_end|>' }}"
+    "{% endgeneration %}{{ '\n' }}{% else %}{{ m['content'] + '<|im_end|>\n' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+STEMS = "the of and to in is was for on with as by at from it an be this that are"
+ENDINGS = "ing er ed tion ly ness al ive ous ment able ful est ity ize ward like wise"
+WORDS = [stem + ending for stem in STEMS.split() for ending in ENDINGS.split()]
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+STEPS, SKIPPED = 16, 5
+BATCH, ACCUMULATION, MAX_LENGTH = 2, 4, 2048
+
+
+def rows(count: int, *, longest: int = 900) -> list[dict[str, Any]]:
+    """Return chat rows of about 276 tokens, log-normal."""
+    chance = random.Random(0)
+    found: list[dict[str, Any]] = []
+    for _ in range(count):
+        asked = max(8, int(chance.lognormvariate(4.0, 0.7)))
+        answered = min(max(8, int(chance.lognormvariate(4.9, 0.8))), longest)
+        turns = [
+            {"role": "user", "content": " ".join(chance.choices(WORDS, k=asked))},
+            {"role": "assistant", "content": " ".join(chance.choices(WORDS, k=answered))},
+        ]
+        found.append({"messages": turns})
+    return found
+
+
+def make(folder: Path, size: str) -> None:
+    """Write a random-weight Llama of a size, with a ChatML tokenizer."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    hidden, inner, layers, heads, key_value, vocabulary = SIZES[size]
+    bare = Tokenizer(models.BPE())
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bare.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1500,
+        special_tokens=["<pad>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    bare.train_from_iterator([" ".join(WORDS)] * 20, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bare,
+        eos_token="<|im_end|>",
+        pad_token="<pad>",
+        chat_template=TEMPLATE,
+        model_max_length=8192,
+    )
+    tokenizer.save_pretrained(folder)
+    config = LlamaConfig(
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=key_value,
+        vocab_size=vocabulary,
+        max_position_embeddings=8192,
+        rope_theta=500000.0,  # pyright: ignore[reportCallIssue]
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="bfloat16",
+    )
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = LlamaForCausalLM(config)
+    model.save_pretrained(folder, max_shard_size="4GB")
+
+
+def run(folder: Path, variant: str) -> None:
+    """Train by Unsloth and TRL alone, and print speed and peak memory."""
+    from unsloth import FastLanguageModel  # isort: skip  # must be there before transformers is
+    import torch
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    model, tokenizer = FastLanguageModel.from_pretrained(
+        str(folder),
+        max_seq_length=MAX_LENGTH,
+        dtype=torch.bfloat16,
+        load_in_4bit=True,
+        local_files_only=True,
+    )
+    model = FastLanguageModel.get_peft_model(
+        model,
+        r=16,
+        target_modules=TARGETS,
+        lora_alpha=16,
+        lora_dropout=0,
+        bias="none",
+        use_gradient_checkpointing="unsloth",
+        random_state=42,
+    )
+    texts = [tokenizer.apply_chat_template(r["messages"], tokenize=False) for r in rows(1200)]
+    marks: list[tuple[float, int]] = []
+
+    class Marks(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            torch.cuda.synchronize()
+            marks.append((time.time(), state.num_input_tokens_seen))
+
+    trainer = SFTTrainer(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_dict({"text": texts}),
+        callbacks=[Marks()],
+        args=SFTConfig(
+            output_dir="/tmp/baseline",
+            per_device_train_batch_size=BATCH,
+            gradient_accumulation_steps=ACCUMULATION,
+            max_steps=STEPS,
+            learning_rate=2e-4,
+            logging_steps=1,
+            optim="adamw_8bit",
+            bf16=True,
+            report_to="none",
+            save_strategy="no",
+            seed=42,
+            max_length=MAX_LENGTH,
+            dataset_text_field="text",
+            packing=variant == "packed",
+            gradient_checkpointing=False,
+            include_num_input_tokens_seen="non_padding",
+        ),
+    )
+    torch.cuda.reset_peak_memory_stats()
+    trainer.train()
+    (begin, before), (end, after) = marks[SKIPPED - 1], marks[-1]
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    figures = {
+        "tokens_per_second": (after - before) / (end - begin),
+        "tokens_per_step": (after - before) / (STEPS - SKIPPED),
+        "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
+        "losses": losses[:3],
+    }
+    print("RESULT", json.dumps(figures))
+
+
+if __name__ == "__main__":
+    {"make": make, "run": run}[sys.argv[1]](Path(sys.argv[2]), sys.argv[3])
