@@ -33,9 +33,7 @@ def control_channel(job_id: str) -> str:
 def client() -> Redis:
     """Return this process's Redis connection pool; a failure shows at once, without retries."""
     url = get_settings().redis_url or "redis://127.0.0.1:6379/0"
-    return Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
-        url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=2
-    )
+    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=2)
 
 
 def publish(session: Session, channel: str, message: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from celery import Celery
-from kombu.utils.url import maybe_sanitize_url  # pyright: ignore[reportUnknownVariableType]
+from kombu.utils.url import maybe_sanitize_url
 from sqlalchemy.orm import Session
 
 from app.kit.db import after_commit
@@ -43,7 +43,9 @@ def celery_app() -> Celery:
     Early acknowledgement plus a claim in Postgres: with late acknowledgement Redis would deliver
     an hours-long job again while it still runs.
     """
-    app = Celery("tunebox", broker=broker_url(get_settings().redis_url or "redis://127.0.0.1:6379/0"))
+    app = Celery(
+        "tunebox", broker=broker_url(get_settings().redis_url or "redis://127.0.0.1:6379/0")
+    )
     app.conf.update(
         accept_content=["json"],
         broker_connection_retry_on_startup=True,
@@ -64,7 +66,9 @@ def celery_app() -> Celery:
 
 def send(lane: Lane) -> None:
     """Ring now. Raises Celery's or Redis's error when the broker is away."""
-    celery_app().send_task(TaskName.SERVE, kwargs={"lane": lane.value}, queue=lane.value, retry=False)
+    celery_app().send_task(
+        TaskName.SERVE, kwargs={"lane": lane.value}, queue=lane.value, retry=False
+    )
 
 
 def ring(session: Session, lane: Lane) -> None:

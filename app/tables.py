@@ -1,4 +1,4 @@
-"""Import every module that declares tables, for Alembic and the tests. Nothing else belongs here."""
+"""Import every module that declares tables, for Alembic and the tests. Nothing else."""
 
 from app.auth import models as auth
 from app.basemodels import models as basemodels

@@ -12,9 +12,7 @@ from app.tables import metadata
 
 
 def _migrate(connection: Connection) -> None:
-    context.configure(
-        connection=connection, target_metadata=metadata, compare_server_default=True
-    )
+    context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)
     with context.begin_transaction():
         context.run_migrations()
 
@@ -24,13 +22,9 @@ def _run() -> None:
     if given is not None:
         _migrate(given)
         return
-    url = (
-        context.config.get_main_option("sqlalchemy.url") or get_settings().database_url
-    )
+    url = context.config.get_main_option("sqlalchemy.url") or get_settings().database_url
     if not url:
-        raise SystemExit(
-            "Set DATABASE_URL, or use `tunebox migrate`, which starts Postgres."
-        )
+        raise SystemExit("Set DATABASE_URL, or use `tunebox migrate`, which starts Postgres.")
     with get_engine(url).connect() as connection:
         _migrate(connection)
         connection.commit()

@@ -36,7 +36,7 @@ def me(actor: CurrentUser) -> schemas.Me:
 
 
 @router.post("/users", status_code=201, name="users.invite")
-def invite(  # noqa: PLR0917  # FastAPI passes them by name
+def invite(  # FastAPI passes them by name
     body: schemas.InvitationIn,
     request: Request,
     session: SessionDep,

@@ -10,6 +10,8 @@ from typing import Literal
 
 from app.errors import Forbidden
 
+DEFAULT_DAYS, MAX_DAYS = 90, 3650  # how long a token lasts
+
 
 class Role(StrEnum):
     """What a person may do: an admin all, a member all of the work, a viewer look only."""

@@ -4,8 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from app.auth.roles import Role, Scope
-from app.auth.tokens import DEFAULT_DAYS, MAX_DAYS
+from app.auth.roles import DEFAULT_DAYS, MAX_DAYS, Role, Scope
 from app.kit.schemas import Moment, Schema
 
 

@@ -10,15 +10,13 @@ from sqlalchemy.orm import Session
 
 from app.auth import repository
 from app.auth.models import ApiToken, User
-from app.auth.roles import Actor, Role, Scope, require_write
+from app.auth.roles import DEFAULT_DAYS, MAX_DAYS, Actor, Role, Scope, require_write
 from app.auth.service import actor_of, audit, secret_hash
 from app.errors import Forbidden, Invalid, NotFound
 from app.kit.clock import utc_now
 from app.kit.ids import new_id, new_secret
 from app.kit.pagination import Page, PageRequest, encode_cursor
 
-DEFAULT_DAYS = 90
-MAX_DAYS = 3650
 _MAX_NAME = 80
 _SHOWN = 8  # characters of a token that a list may show
 

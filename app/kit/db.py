@@ -74,7 +74,7 @@ def transaction(url: str) -> Iterator[Session]:
         yield session
 
 
-def after_commit(session: Session, action: Callable[[], None]) -> None:
+def after_commit(session: Session, action: Callable[[], object]) -> None:
     """Do ``action`` once this session's transaction is committed, never when it is rolled back.
 
     A failing action is logged and not raised: the truth is already in Postgres, and the reaper

@@ -34,7 +34,7 @@ class PageRequest:
         return value
 
 
-def _fits(value: Any, kinds: tuple[type, ...]) -> bool:  # noqa: ANN401  # any JSON value
+def _fits(value: Any, kinds: tuple[type, ...]) -> bool:  # any JSON value
     if not isinstance(value, list) or not kinds:
         return isinstance(value, list)
     parts: list[Any] = value

@@ -21,12 +21,12 @@ def iso(moment: datetime) -> str:
 Moment = Annotated[datetime, PlainSerializer(iso, return_type=str, when_used="json")]
 
 
-def finite(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+def finite(value: Any) -> Any:  # any JSON value
     """Return ``value`` with NaN and infinities replaced by ``None``, at any depth."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        return [finite(item) for item in value]
     return value

@@ -29,7 +29,7 @@ class Storage:
     """Files under the storage URL, addressed by keys such as ``datasets/ver_x/original``."""
 
     def __init__(self, url: str) -> None:
-        self._fs, self._root = fsspec.core.url_to_fs(url)  # pyright: ignore[reportUnknownMemberType]
+        self._fs, self._root = fsspec.core.url_to_fs(url)
         self._url = url
 
     def _path(self, key: str) -> str:

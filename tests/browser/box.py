@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 EMAIL = "ada@example.org"
-PASSWORD = "correct horse battery"  # noqa: S105  # a test account on a throw-away box
+PASSWORD = "correct horse battery"  # a test account on a throw-away box
 
 
 def chromium() -> str | None:
@@ -50,7 +50,7 @@ class Box:
 
 
 def _wait_for(folder: Path, process: subprocess.Popen[bytes], pattern: str, seconds: float) -> str:
-    deadline = time.monotonic() + seconds
+    deadline, text = time.monotonic() + seconds, ""
     while time.monotonic() < deadline:
         text = (folder / "up.log").read_text(errors="replace")
         if found := re.search(pattern, text):
@@ -66,7 +66,8 @@ def running_box(folder: Path, **environment: str) -> Iterator[Box]:
     """Start `tunebox up` below ``folder``; stop it as Ctrl-C does when the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{free_port()}"
-    env = {key: value for key, value in os.environ.items() if not key.startswith("TUNEBOX_")}
+    outer = os.environ.copy()  # noqa: TID251  # for the child, without our own settings
+    env = {key: value for key, value in outer.items() if not key.startswith("TUNEBOX_")}
     env |= {"TUNEBOX_DATA": str(folder / "data"), "TUNEBOX_ALLOW_SIMULATED": "1", **environment}
     command = [sys.executable, "-m", "app.cli", "up", "--port", url.rsplit(":", 1)[1]]
     with (folder / "up.log").open("wb") as log:

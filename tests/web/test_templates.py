@@ -50,4 +50,5 @@ def test_every_icon_that_a_template_names_is_in_the_sprite() -> None:
 
 
 def test_static_addresses_change_with_their_content() -> None:
-        assert re.fullmatch(r"/static/css/base\.css\?v=[0-9a-f]{10}", rendering.static("css/base.css"))
+    address = rendering.static("css/base.css")
+    assert re.fullmatch(r"/static/css/base\.css\?v=[0-9a-f]{10}", address)

@@ -11,8 +11,7 @@ from starlette.responses import Response
 
 from app.auth import service, tokens, users
 from app.auth.models import ApiToken, UserSession
-from app.auth.roles import Actor, Scope
-from app.auth.tokens import DEFAULT_DAYS, MAX_DAYS
+from app.auth.roles import DEFAULT_DAYS, MAX_DAYS, Actor, Scope
 from app.dependencies import CurrentUser, SessionDep
 from app.errors import AppError
 from app.kit.pagination import PageRequest

@@ -7,7 +7,7 @@ changed preset keeps one's own values and replaces the others. Rules live in ``a
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Depends, Response
@@ -154,7 +154,7 @@ def _with_defaults(
     ready = [view.model for view in models if view.model.status == "ready"]
     dataset = choice.dataset or (clean[0].dataset.id if clean else "")
     model = choice.base_model or (ready[0].id if ready else "")
-    return Choice(**{**vars(choice), "dataset": dataset, "base_model": model})
+    return replace(choice, dataset=dataset, base_model=model)
 
 
 def _version(session: Session, choice: Choice) -> DatasetVersion | None:
