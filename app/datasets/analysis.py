@@ -39,6 +39,7 @@ def analyse(
     """
     with open_session() as session:
         version = _version(session, version_id)
+        version.status = "checking"  # allow: status — a version's outcome, not a job's state
         repository.delete_problems(session, version_id)
     store = _Store(open_session, version_id)
 

@@ -165,7 +165,7 @@ def file(  # each is a query parameter
     del actor
     of = service.get_version(session, dataset_id=dataset_id, number=version)
     if cleaned:
-        service.require_checked(of)
+        service.require_good_rows(of)
     body: Iterator[bytes] = (
         analysis.cleaned_file(storage, of) if cleaned else analysis.original_file(storage, of)
     )

@@ -184,9 +184,8 @@ def _as_app_error(error: BaseException) -> BaseException:
 
 
 async def keep_or_delete(storage: Storage, received: Received, store: Callable[[], T]) -> T:
-    """Return what ``store`` makes of an upload; if it fails, delete the file."""
+    """Return what ``store`` makes of an upload; what it has not moved away is deleted."""
     try:
         return await run_in_threadpool(store)
-    except BaseException:
+    finally:
         await run_in_threadpool(storage.delete, received.key)
-        raise

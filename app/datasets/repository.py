@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, column, delete, func, insert, select, table, tuple_
+from sqlalchemy import ColumnElement, and_, column, delete, func, select, table, tuple_
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.datasets.models import Dataset, DatasetVersion, ProblemRow
@@ -117,6 +118,6 @@ def delete_problems(session: Session, version_id: str) -> None:
 
 
 def insert_problems(session: Session, rows: list[dict[str, Any]]) -> None:
-    """Store problems in one statement."""
+    """Store problems in one statement; what a lost worker's check still wrote is the same."""
     if rows:
-        session.execute(insert(ProblemRow), rows)
+        session.execute(insert(ProblemRow).on_conflict_do_nothing(), rows)

@@ -268,3 +268,13 @@ def require_checked(version: DatasetVersion) -> None:
     if version.status not in {"ready", "invalid"}:
         what = "is still being checked" if version.status == "checking" else "could not be checked"
         raise Conflict(f"The version {what}. Try again later.", code="dataset_not_checked")
+
+
+def require_good_rows(version: DatasetVersion) -> None:
+    """Raise ``Conflict`` unless there is something left of a version without its bad rows."""
+    require_checked(version)
+    if not version.examples:
+        raise Conflict(
+            "No row of this version is without errors. Correct the rows, then upload them again.",
+            code="no_good_rows",
+        )

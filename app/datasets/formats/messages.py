@@ -291,7 +291,7 @@ def _ending(seen: list[_Seen], found: list[Finding]) -> None:
     answer = seen[answers[-1]]
     length = len(answer.text.strip())
     if 0 < length < SHORT_ANSWER_CHARACTERS and not answer.calls:
-        message = f"the last answer, {shortened(answer.text)}, has {length} characters"
+        message = f"the last answer, {shortened(answer.text)}, is {length} characters long"
         path = ("messages", answers[-1], "content")
         found.append(Finding(Code.VERY_SHORT_ANSWER, message, path))
 
