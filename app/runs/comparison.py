@@ -1,28 +1,62 @@
 """Runs side by side: settings that differ, figures, and whether a difference is more than chance.
 
-Pure but for the rows it is given. Differences are paired: the same items, answered by both. Yes or
-no is judged by McNemar's exact test, other scores by the bootstrap over items. "No difference
-found" is never "the same": ``detectable`` says what so many items could have shown.
+Pure: it is given plain values and knows no database. Differences are paired: the same items,
+answered by both. Yes or no is judged by McNemar's exact test, other scores by the bootstrap over
+items, from 100 items on by the normal distribution of their mean. "No difference found" is never
+"the same": ``detectable`` says what so many items could have shown.
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from app.evaluations import significance
-from app.evaluations.models import Evaluation, EvaluationItem
-from app.runs import presets
-from app.runs.repository import RunRow
+from app.runs import paired, presets
 from app.runs.spec import RunSpec
 
 BASE = "base"
 EXACT = "exact_match"
-Z_TWO_SIDED, Z_POWER = 1.96, 0.8416  # 5 % error, 80 % power
 MOST_FLIPPED = 200
 LABELS = "ABCDEFGH"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A held-out example with both answers and their scores."""
+
+    line: int
+    prompt: list[Any]
+    expected: str
+    base_output: str
+    tuned_output: str
+    base_scores: Mapping[str, Any]
+    tuned_scores: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A suite's result on a run: report.json's metrics, and the items."""
+
+    suite: str
+    metrics: Mapping[str, Any]
+    items: Sequence[Item]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run as it is to be compared."""
+
+    id: str
+    number: int
+    name: str
+    status: str
+    dataset: str
+    base_model: str
+    spec: RunSpec
+    total_steps: int | None
+    summary: Mapping[str, Any]
+    measured: Sequence[Measured] = ()
 
 
 @dataclass(frozen=True)
@@ -109,42 +143,38 @@ class Comparison:
     notes: list[str]
 
 
-Answers = dict[str, EvaluationItem]  # by what was asked and expected
+Answers = dict[str, Item]  # by what was asked and expected
 
 
-def compare(
-    rows: Sequence[RunRow],
-    evaluations: Sequence[Evaluation],
-    items: Mapping[str, Sequence[EvaluationItem]],
-) -> Comparison:
-    """Set ``rows`` side by side; ``items`` are by evaluation id."""
-    settings = _settings(rows)
-    answers = {one.run_id: _answers(items[one.id]) for one in evaluations if one.suite == "heldout"}
+def compare(runs: Sequence[Subject]) -> Comparison:
+    """Set ``runs`` side by side, in their order."""
+    settings = _settings(runs)
+    answers = _answers_of(runs, "heldout")
     return Comparison(
-        runs=[_compared(row, LABELS[place]) for place, row in enumerate(rows)],
+        runs=[_compared(run, LABELS[place]) for place, run in enumerate(runs)],
         config_differences=[one for one in settings if one.differs],
         identical=[one for one in settings if not one.differs],
-        metrics=_metrics(rows),
-        evaluations=list(_evaluations([row.run.id for row in rows], evaluations, items)),
-        flipped=_flipped([row.run.id for row in rows], answers),
-        notes=list(_notes(rows, answers)),
+        metrics=_metrics(runs),
+        evaluations=list(_evaluations(runs)),
+        flipped=_flipped([run.id for run in runs], answers),
+        notes=list(_notes(runs, answers)),
     )
 
 
-def _compared(row: RunRow, label: str) -> ComparedRun:
+def _compared(run: Subject, label: str) -> ComparedRun:
     return ComparedRun(
-        id=row.run.id,
+        id=run.id,
         label=label,
-        number=row.job.number,
-        name=row.run.name,
-        status=row.job.status,
-        dataset=f"{row.dataset.name} v{row.version.number}",
-        base_model=row.base_model.name,
+        number=run.number,
+        name=run.name,
+        status=run.status,
+        dataset=run.dataset,
+        base_model=run.base_model,
     )
 
 
-def _settings(rows: Sequence[RunRow]) -> list[Difference]:
-    by_run = {row.run.id: _settings_of(row) for row in rows}
+def _settings(runs: Sequence[Subject]) -> list[Difference]:
+    by_run = {run.id: _settings_of(run) for run in runs}
     fields = list(dict.fromkeys(field for values in by_run.values() for field in values))
     return [
         Difference(field, {run_id: values.get(field) for run_id, values in by_run.items()})
@@ -152,34 +182,38 @@ def _settings(rows: Sequence[RunRow]) -> list[Difference]:
     ]
 
 
-def _settings_of(row: RunRow) -> dict[str, Any]:
-    spec = RunSpec.model_validate(row.run.spec)
+def _settings_of(run: Subject) -> dict[str, Any]:
     config = {
         field: value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-        for field, value in presets.flat(spec.config).items()
+        for field, value in presets.flat(run.spec.config).items()
     }
     return {
-        "dataset": f"{row.dataset.name} v{row.version.number}",
-        "base_model": row.base_model.name,
-        "preset": str(spec.preset),
+        "dataset": run.dataset,
+        "base_model": run.base_model,
+        "preset": str(run.spec.preset),
         **config,
-        "resources.kind": spec.resources.kind,
-        "steps": row.job.total_steps,
+        "resources.kind": run.spec.resources.kind,
+        "steps": run.total_steps,
     }
 
 
-def _metrics(rows: Sequence[RunRow]) -> dict[str, dict[str, float | None]]:
-    names = sorted({name for row in rows for name in row.run.summary})
-    return {
-        name: {row.run.id: _number(row.run.summary.get(name)) for row in rows} for name in names
-    }
+def _metrics(runs: Sequence[Subject]) -> dict[str, dict[str, float | None]]:
+    names = sorted({name for run in runs for name in run.summary})
+    return {name: {run.id: _number(run.summary.get(name)) for run in runs} for name in names}
 
 
 def _number(value: Any) -> float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _answers(items: Sequence[EvaluationItem]) -> Answers:
+def _answers_of(runs: Sequence[Subject], suite: str) -> dict[str, Answers]:
+    """Return each measured run's items of a suite."""
+    return {
+        run.id: _answers(one.items) for run in runs for one in run.measured if one.suite == suite
+    }
+
+
+def _answers(items: Sequence[Item]) -> Answers:
     """Return items by what was asked and expected; of equal ones by their turn."""
     found: Answers = {}
     turns: dict[str, int] = {}
@@ -190,21 +224,15 @@ def _answers(items: Sequence[EvaluationItem]) -> Answers:
     return found
 
 
-def _evaluations(
-    run_ids: Sequence[str],
-    evaluations: Sequence[Evaluation],
-    items: Mapping[str, Sequence[EvaluationItem]],
-) -> Iterator[ComparedMetric]:
-    for suite in sorted({one.suite for one in evaluations}):
-        of_run = {one.run_id: one for one in evaluations if one.suite == suite}
-        answers = {run_id: _answers(items[one.id]) for run_id, one in of_run.items()}
-        names = dict.fromkeys(name for one in of_run.values() for name in _measured(one))
+def _evaluations(runs: Sequence[Subject]) -> Iterator[ComparedMetric]:
+    run_ids = [run.id for run in runs]
+    for suite in sorted({one.suite for run in runs for one in run.measured}):
+        of_run = {run.id: one.metrics for run in runs for one in run.measured if one.suite == suite}
+        answers = _answers_of(runs, suite)
+        names = dict.fromkeys(name for metrics in of_run.values() for name in metrics)
         for metric in names:
-            yield _metric(suite, metric, run_ids=run_ids, of_run=of_run, answers=answers)
-
-
-def _measured(evaluation: Evaluation) -> dict[str, Any]:
-    return evaluation.report.get("metrics", {})
+            found = {run_id: metrics.get(metric) for run_id, metrics in of_run.items()}
+            yield _metric(suite, metric, run_ids=run_ids, found=found, answers=answers)
 
 
 def _metric(
@@ -212,10 +240,9 @@ def _metric(
     metric: str,
     *,
     run_ids: Sequence[str],
-    of_run: Mapping[str, Evaluation],
+    found: Mapping[str, Any],
     answers: Mapping[str, Answers],
 ) -> ComparedMetric:
-    found = {run_id: _measured(one).get(metric) for run_id, one in of_run.items()}
     known = [one for one in found.values() if one]
     bases = {json.dumps(one.get("base"), sort_keys=True) for one in known}
     return ComparedMetric(
@@ -281,59 +308,22 @@ def _paired(a: str, b: str, pairs: Sequence[tuple[Any, Any]]) -> Paired | None:
     ]
     if not scored:
         return None
-    before, after = [x for x, _ in scored], [y for _, y in scored]
-    estimate = significance.mean_difference(before, after)
+    differences = [y - x for x, y in scored]
+    gained, lost = sum(one > 0 for one in differences), sum(one < 0 for one in differences)
     yes_no = all(value in (0.0, 1.0) for pair in scored for value in pair)
-    gained = sum(y > x for x, y in scored)
-    lost = sum(y < x for x, y in scored)
-    low, high = estimate.low, estimate.high
-    if yes_no:
-        low, high = difference_of_shares(gained, lost, len(scored))
+    tested = paired.of_shares(gained, lost, len(scored)) if yes_no else paired.of_means(differences)
     return Paired(
         a=a,
         b=b,
-        difference=estimate.value,
-        low=low,
-        high=high,
-        p_value=mcnemar(gained, lost) if yes_no else None,
-        test="mcnemar" if yes_no else "bootstrap",
-        detectable=detectable([y - x for x, y in scored]),
+        difference=sum(differences) / len(differences),
+        low=tested.low,
+        high=tested.high,
+        p_value=tested.p_value,
+        test=tested.name,
+        detectable=paired.detectable(differences),
         n=len(scored),
         changed=gained + lost,
     )
-
-
-def mcnemar(gained: int, lost: int) -> float:
-    """Return the exact two-sided p-value that as many were gained as lost."""
-    changed, fewer = gained + lost, min(gained, lost)
-    if not changed:
-        return 1.0
-    tail = sum(math.comb(changed, k) for k in range(fewer + 1))
-    return min(1.0, 2 * tail / 2**changed)
-
-
-def difference_of_shares(gained: int, lost: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a paired difference of shares (Agresti and Min, 2005).
-
-    Half an item is added to each of the four cells, so that few changes claim no certainty.
-    """
-    more, less, total = gained + 0.5, lost + 0.5, n + 2.0
-    middle = (more - less) / total
-    spread = math.sqrt(max(0.0, (more + less) - (more - less) ** 2 / total)) / total
-    return max(-1.0, middle - Z_TWO_SIDED * spread), min(1.0, middle + Z_TWO_SIDED * spread)
-
-
-def detectable(differences: Sequence[float]) -> float | None:
-    """Return the smallest mean difference that so many items show 4 times in 5, or None.
-
-    By the spread of the differences seen; where there is none it takes one changed item.
-    """
-    n = len(differences)
-    if n < 2:  # noqa: PLR2004  # no spread
-        return None
-    middle = sum(differences) / n
-    variance = sum((one - middle) ** 2 for one in differences) / (n - 1)
-    return (Z_TWO_SIDED + Z_POWER) * math.sqrt(max(variance, 1 / n) / n)
 
 
 def _flipped(run_ids: Sequence[str], answers: Mapping[str, Answers]) -> list[Flipped]:
@@ -357,10 +347,10 @@ def _right(scores: Mapping[str, Any]) -> bool:
     return scores.get(EXACT) == 1
 
 
-def _notes(rows: Sequence[RunRow], answers: Mapping[str, Answers]) -> Iterator[str]:
-    for row in rows:
-        if row.run.id not in answers:
-            yield f"{row.run.name} has no evaluation; its curves and settings are still compared."
+def _notes(runs: Sequence[Subject], answers: Mapping[str, Answers]) -> Iterator[str]:
+    for run in runs:
+        if run.id not in answers:
+            yield f"{run.name} has no evaluation; its curves and settings are still compared."
     sets = [set(found) for found in answers.values()]
     if len(sets) > 1:
         common = set.intersection(*sets)

@@ -4,7 +4,6 @@ Knows no HTTP. A run's state is its job's; ``launching`` turns a wish into a spe
 sets runs side by side.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from app.datasets import analysis
 from app.datasets.models import DatasetVersion
 from app.errors import Invalid, NotFound
 from app.evaluations import service as evaluations
+from app.evaluations.models import Evaluation
 from app.jobs import service as jobs
 from app.jobs.events import EventType, JobEvent
 from app.jobs.state import JobKind, JobStatus, StopMode
@@ -25,13 +25,13 @@ from app.kit.ids import new_id
 from app.kit.pagination import Page, PageRequest, encode_cursor
 from app.kit.storage import get_storage, job_folder, model_folder
 from app.queue import Lane
+from app.runs import changing, launching, presets, repository
 from app.runs import comparison as comparing
-from app.runs import launching, presets, repository
-from app.runs.comparison import Comparison
+from app.runs.comparison import Comparison, Item, Measured, Subject
 from app.runs.exchange.script import script
 from app.runs.launching import Chosen
 from app.runs.models import Run
-from app.runs.repository import SORTS, Wanted
+from app.runs.repository import SORTS, RunRow, Wanted
 from app.runs.schemas import RunRequest
 from app.runs.spec import DatasetRef, Objective, Resources, RunConfig, RunSpec, TrainerJob
 from app.runs.views import RunView, view_of
@@ -39,11 +39,6 @@ from app.settings import Settings, get_settings
 
 PRIORITIES = {"low": -1, "normal": 0, "high": 1}
 COMPARED = (2, 8)
-# A checkpoint holds what these decided; another value of them needs a new start.
-FIXED_BY_CHECKPOINT = re.compile(
-    r"(adapter|data)\..*|objective|simulate|quantization|"
-    r"training\.(seed|packing|optimizer|assistant_only_loss)"
-)
 
 
 def create(session: Session, *, actor: Actor, request: RunRequest) -> Run:
@@ -244,7 +239,7 @@ def retry(
     """Queue a failed or cancelled run again, from its checkpoint or its start, with ``changes``."""
     run = _own(session, actor, run_id)
     before = RunSpec.model_validate(run.spec)
-    config, changed = _changed(session, before, changes or {}, start=start)
+    config, changed = changing.changed(session, before, changes or {}, start=start)
     job = jobs.retry(session, job_id=run.job_id, fresh=start == "start")
     if changed:
         run.spec = before.model_copy(update={"config": config}).model_dump(mode="json")
@@ -260,34 +255,6 @@ def retry(
         jobs.append_events(session, run.job_id, [event])
     _audit(session, actor, "run.retry", run, start=start, changes=changed)
     return run
-
-
-def _changed(
-    session: Session, spec: RunSpec, changes: Mapping[str, Any], *, start: str
-) -> tuple[RunConfig, dict[str, list[Any]]]:
-    """Return the new configuration, and old and new value of each field that changed."""
-    raw = launching.flattened({f.removeprefix("config."): value for f, value in changes.items()})
-    given, errors = launching.checked(raw)
-    old = presets.flat(spec.config)
-    given = {field: value for field, value in given.items() if old.get(field) != value}
-    for field in given:
-        if start == "checkpoint" and FIXED_BY_CHECKPOINT.fullmatch(field):
-            errors[field] = "a checkpoint cannot go on with another value; retry from the start"
-    if errors:
-        raise launching.invalid(errors, prefix="changes.")
-    config = RunConfig.model_validate(presets.nested(old | given))
-    chosen = launching.choose(
-        session,
-        dataset=launching.DatasetChoice(id=spec.dataset.id, version=spec.dataset.version),
-        base_model=spec.base_model,
-        kind=spec.resources.kind,
-    )
-    if errors := launching.contradictions(config, chosen=chosen):
-        raise launching.invalid(errors, prefix="changes.")
-    new = presets.flat(config)
-    plain = config.model_dump(mode="json"), spec.config.model_dump(mode="json")
-    now, then = (launching.flattened(one) for one in plain)
-    return config, {f: [then.get(f), now.get(f)] for f in given if new[f] != old[f]}
 
 
 def _own(session: Session, actor: Actor, run_id: str) -> Run:
@@ -309,8 +276,46 @@ def compare(session: Session, *, run_ids: Sequence[str]) -> Comparison:
     if missing:
         raise Invalid.field("runs", f"there is no run {missing[0][:80]}; take it out")
     found = evaluations.of_runs(session, run_ids=wanted)
-    items = {one.id: evaluations.all_items(session, evaluation_id=one.id) for one in found}
-    return comparing.compare([rows[run_id] for run_id in wanted], found, items)
+    measured = {
+        run_id: [_measured(session, one) for one in found if one.run_id == run_id]
+        for run_id in wanted
+    }
+    return comparing.compare([_subject(rows[run_id], measured[run_id]) for run_id in wanted])
+
+
+def _subject(row: RunRow, measured: list[Measured]) -> Subject:
+    return Subject(
+        id=row.run.id,
+        number=row.job.number,
+        name=row.run.name,
+        status=row.job.status,
+        dataset=f"{row.dataset.name} v{row.version.number}",
+        base_model=row.base_model.name,
+        spec=RunSpec.model_validate(row.run.spec),
+        total_steps=row.job.total_steps,
+        summary=row.run.summary,
+        measured=measured,
+    )
+
+
+def _measured(session: Session, evaluation: Evaluation) -> Measured:
+    items = evaluations.all_items(session, evaluation_id=evaluation.id)
+    return Measured(
+        suite=evaluation.suite,
+        metrics=evaluation.report.get("metrics", {}),
+        items=[
+            Item(
+                line=item.line,
+                prompt=item.prompt,
+                expected=item.expected,
+                base_output=item.base_output,
+                tuned_output=item.tuned_output,
+                base_scores=item.base_scores,
+                tuned_scores=item.tuned_scores,
+            )
+            for item in items
+        ],
+    )
 
 
 def trainer_job(
