@@ -73,14 +73,14 @@ def worker(data: Path | None) -> None:
 @_DATA
 def migrate(data: Path | None) -> None:
     """Bring the database up to date; print the first admin's link while there is none."""
-    from app.up import first_start, servers, supervisor
+    from app.up import first_start, servers, welcome
 
     settings = _settings(data=data)
     with servers.database(settings) as url:
         prepared = first_start.prepare(settings, url)
     click.echo("The database is up to date.")
     if prepared.welcome or prepared.note:
-        click.echo("\n".join(supervisor.welcome_lines(settings, prepared)))
+        click.echo("\n".join(welcome.welcome_lines(settings, prepared)))
 
 
 @main.group()

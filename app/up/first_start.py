@@ -3,21 +3,12 @@
 Knows no server and no process; `tunebox up` and `tunebox migrate` both call it.
 """
 
-from dataclasses import dataclass
-
 from app.auth import users
 from app.errors import Conflict
 from app.kit.db import transaction
 from app.settings import Settings
 from app.up import migrations
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """``welcome`` is the first admin's path, None once there is an admin; ``note`` a remark."""
-
-    welcome: str | None
-    note: str | None
+from app.up.welcome import Prepared
 
 
 def prepare(settings: Settings, url: str) -> Prepared:

@@ -5,7 +5,6 @@ Stops the workers first, so that a run saves its checkpoint, then the rest the o
 Knows commands and signals, and nothing of what a run is.
 """
 
-import http.client
 import os
 import signal
 import socket
@@ -19,17 +18,16 @@ from types import FrameType
 from app.devices.inventory import find_devices
 from app.errors import Invalid
 from app.settings import Settings, get_settings
-from app.up import children, first_start, preflight
+from app.up import children, preflight
 from app.up.children import Child
-from app.up.first_start import Prepared
 from app.up.output import Printer
 from app.up.servers import Servers
+from app.up.welcome import announcement
 
 _TICK = 0.2
 _SERVER_GRACE = 8.0
 _WORKER_MARGIN = 15.0  # beyond the trainer's own grace
 _HURRY = 3.0
-_PATIENCE = 120.0
 
 
 class Stopping:
@@ -58,10 +56,12 @@ def up(settings: Settings) -> None:
         try:
             servers.start()
             _use(servers.addresses() | _own_addresses(settings))
+            from app.up import first_start  # half of the start's time: after the refusals
+
             prepared = first_start.prepare(settings, servers.addresses()["DATABASE_URL"])
             members = [_server(settings, printer), *_workers(settings, printer)]
             crew = Crew(members, ledger, settings.stop_grace_seconds)
-            crew.run(servers, stopping, announced=_announcement(settings, prepared, printer))
+            crew.run(servers, stopping, announced=announcement(settings, prepared, printer))
         finally:
             servers.stop()
         printer.line("tunebox", "stopped")
@@ -186,49 +186,3 @@ def _end(group: Sequence[Child], stopping: Stopping, grace: float) -> None:
         time.sleep(0.05)
     for child in group:
         child.kill()
-
-
-def _announcement(settings: Settings, prepared: Prepared, printer: Printer) -> Callable[[], bool]:
-    """Return what prints the address once the server answers, and tells that it is done."""
-    started = time.monotonic()
-
-    def announced() -> bool:
-        if not _ready(settings):
-            if time.monotonic() - started < _PATIENCE:
-                return False
-            printer.line("tunebox", "the server does not answer; its lines above say why")
-            return True
-        printer.block(welcome_lines(settings, prepared))
-        return True
-
-    return announced
-
-
-def welcome_lines(settings: Settings, prepared: Prepared) -> list[str]:
-    """Return what a person needs to go on."""
-    address = settings.public_url or f"http://{_visible(settings.host)}:{settings.port}"
-    lines = [f"Tunebox runs at {address}"]
-    if prepared.welcome:
-        lines += ["Make the first account (once, by this link):", f"  {address}{prepared.welcome}"]
-    if prepared.note:
-        lines.append(prepared.note)
-    return [*lines, "Ctrl-C stops it and keeps all work."]
-
-
-def _visible(host: str) -> str:
-    """Return an address that a browser on this machine can open."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
-    return f"[{host}]" if ":" in host else host
-
-
-def _ready(settings: Settings) -> bool:
-    """Ask the server whether it is ready to serve."""
-    host = _visible(settings.host).strip("[]")
-    connection = http.client.HTTPConnection(host, settings.port, timeout=2)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

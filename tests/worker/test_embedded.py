@@ -101,7 +101,7 @@ def test_a_full_disk_is_one_sentence(base: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_data_folder_that_is_a_file_is_one_sentence(base: Path) -> None:
     (base / "postgres").write_text("not a folder")
-    with pytest.raises(EmbeddedFailure, match="cannot be written.*--data"):
+    with pytest.raises(EmbeddedFailure, match=r"cannot be written.*--data"):
         Postgres(base / "postgres").start()
 
 
