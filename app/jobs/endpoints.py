@@ -30,8 +30,8 @@ from app.jobs.state import JobKind, JobStatus
 router = APIRouter(tags=["jobs"])
 
 
-def job_out(session: Session, job: Job) -> JobOut:
-    """Return the job as the API shows it."""
+def job_out(session: Session, job: Job, *, reason: str | None) -> JobOut:
+    """Return the job as the API shows it; ``reason`` says why it waits, if it does."""
     return JobOut(
         id=job.id,
         number=job.number,
@@ -50,7 +50,7 @@ def job_out(session: Session, job: Job) -> JobOut:
         eta=job.seconds_left,
         predicted_start=service.predicted_start(session, job),
         predicted_finish=service.predicted_finish(job),
-        waiting_reason=service.waiting_reason(session, job),
+        waiting_reason=reason,
         failure=FailureOut.model_validate(job.failure) if job.failure else None,
         worker=job.worker,
         created_at=job.created_at,
@@ -69,14 +69,16 @@ def list_jobs(
 ) -> JobPage:
     """List jobs, newest first; ``status`` may be given several times."""
     found = service.list_jobs(session, statuses=wanted or (), page=page)
-    items = [job_out(session, job) for job in found.items]
+    reasons = service.waiting_reasons(session, found.items)
+    items = [job_out(session, job, reason=reasons.get(job.id)) for job in found.items]
     return JobPage(items=items, next=found.next, total=found.total)
 
 
 @router.get("/jobs/{job_id}")
 def get_job(session: SessionDep, _actor: CurrentUser, job_id: str) -> JobOut:
     """Show a job."""
-    return job_out(session, service.get(session, job_id))
+    job = service.get(session, job_id)
+    return job_out(session, job, reason=service.waiting_reason(session, job))
 
 
 @router.get("/jobs/{job_id}/events")
@@ -107,7 +109,7 @@ def stop_job(session: SessionDep, actor: Member, job_id: str, body: StopRequest)
         subject_id=job_id,
         detail={"mode": body.mode},
     )
-    return job_out(session, stopped)
+    return job_out(session, stopped, reason=service.waiting_reason(session, stopped))
 
 
 @router.get("/devices", tags=["devices"])

@@ -32,6 +32,7 @@ from app.kit.schemas import finite
 from app.queue import Lane, ring
 
 JOBS_CHANNEL = "jobs"
+_PAUSED = "Paused; it goes on from its last checkpoint when someone resumes it."
 _QUEUE_LOOK = 1000  # how many queued jobs are looked at to say why one waits
 
 
@@ -275,12 +276,24 @@ def retry(session: Session, *, job_id: str, fresh: bool) -> Job:
 
 def waiting_reason(session: Session, job: Job) -> str | None:
     """Say in one sentence why a queued or paused job does not run; None for any other."""
-    if job.status == JobStatus.PAUSED:
-        return "Paused; it goes on from its last checkpoint when someone resumes it."
-    if job.status != JobStatus.QUEUED:
-        return None
-    queue = [as_queued(other) for other in repository.queued(session, job.lane, _QUEUE_LOOK)]
-    return policy.waiting_reason(as_queued(job), queue, offers(session))
+    return waiting_reasons(session, [job]).get(job.id)
+
+
+def waiting_reasons(session: Session, jobs: Sequence[Job]) -> dict[str, str]:
+    """Say of each queued or paused job why it does not run; the queue is read once."""
+    reasons = {job.id: _PAUSED for job in jobs if job.status == JobStatus.PAUSED}
+    waiting = [job for job in jobs if job.status == JobStatus.QUEUED]
+    if not waiting:
+        return reasons
+    offered = offers(session)
+    for lane in {job.lane for job in waiting}:
+        queue = [as_queued(other) for other in repository.queued(session, lane, _QUEUE_LOOK)]
+        reasons |= {
+            job.id: policy.waiting_reason(as_queued(job), queue, offered)
+            for job in waiting
+            if job.lane == lane
+        }
+    return reasons
 
 
 def as_queued(job: Job) -> policy.QueuedJob:
@@ -361,4 +374,5 @@ __all__ = [
     "submit",
     "transition",
     "waiting_reason",
+    "waiting_reasons",
 ]
