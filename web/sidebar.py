@@ -46,7 +46,7 @@ class Sidebar:
 def sidebar(session: Session) -> Sidebar:
     """Count what runs and waits, and read the devices that were seen in the last minute."""
     statuses = select(Job.status, func.count()).group_by(Job.status)
-    by_status = dict(session.execute(statuses).tuples().all())
+    by_status = dict(session.execute(statuses).all())
     devices = list(
         session.scalars(
             select(Device).where(Device.last_seen_at > utc_now() - _FRESH).order_by(Device.id)

@@ -235,7 +235,7 @@ def runs_of(session: Session, dataset_id: str, *, limit: int = 20) -> tuple[RunR
         .order_by(Run.created_at.desc())
         .limit(limit)
     )
-    return tuple(_run_row(*row) for row in session.execute(statement).tuples())
+    return tuple(_run_row(*row) for row in session.execute(statement))
 
 
 def _run_row(run: Run, job: Job, number: int) -> RunRow:

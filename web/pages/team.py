@@ -121,14 +121,10 @@ def index(session: SessionDep, actor: CurrentUser, shell: ShellDep) -> Response:
 
 def _members(session: Session) -> tuple[MemberRow, ...]:
     people = users.list_users(session, page=PageRequest(limit=1000)).items
-    runs = dict(
-        session.execute(select(Run.owner_id, func.count()).group_by(Run.owner_id)).tuples().all()
-    )
+    runs = dict(session.execute(select(Run.owner_id, func.count()).group_by(Run.owner_id)).all())
     latest = func.max(UserSession.last_seen_at)
     seen = dict(
-        session.execute(select(UserSession.user_id, latest).group_by(UserSession.user_id))
-        .tuples()
-        .all()
+        session.execute(select(UserSession.user_id, latest).group_by(UserSession.user_id)).all()
     )
     return tuple(MemberRow(one, runs.get(one.id, 0), seen.get(one.id)) for one in people)
 
@@ -156,7 +152,7 @@ def _people_of(rows: Sequence[AuditRow]) -> set[str]:
 
 def _run_names(session: Session, rows: Sequence[AuditRow]) -> dict[str, str]:
     ids = {row.subject_id for row in rows if row.subject_type == "run"}
-    return dict(session.execute(select(Run.id, Run.name).where(Run.id.in_(ids))).tuples().all())
+    return dict(session.execute(select(Run.id, Run.name).where(Run.id.in_(ids))).all())
 
 
 def _line(row: AuditRow, people: dict[str, User], names: dict[str, str]) -> AuditLine:
