@@ -23,8 +23,9 @@ _PERMUTATIONS = _BANDS * _BAND_ROWS
 _BAND_BYTES = 4 * _BAND_ROWS
 _NEIGHBOURS = 8  # how many earlier rows of a band are looked at
 _COMPARED = 4  # of those, how many are compared word by word
-_ROWS_AT_ONCE = 1 << 16
-_CACHED_BYTES = 32 * 2**20
+_ROWS_AT_ONCE = 1 << 14
+_PLACE_BITS = 40  # a row's number within the file, beside its number within the chunk
+_CACHED_BYTES = 4 * 2**20  # of rows; their words take about twenty times as much
 
 # How many of the words may differ: of the whole row, of the answer, of the question.
 _WHOLE, _ANSWER, _QUESTION = 0.05, 0.05, 1 / 3
@@ -49,8 +50,10 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    question: Counter[str]
-    answer: Counter[str]
+    question: list[str]
+    answer: list[str]
+    questions: frozenset[str]
+    answers: frozenset[str]
 
 
 def words_of(text: str) -> list[str]:
@@ -67,17 +70,22 @@ def _texts(turns: Sequence[Turn]) -> tuple[str, str]:
     return " ".join(question), " ".join(answer)
 
 
-def _differing(one: Counter[str], other: Counter[str]) -> int:
-    return max((one - other).total(), (other - one).total())
+def _differing(one: list[str], other: list[str]) -> int:
+    """Return how many words of the one or the other have no partner."""
+    here, there = Counter(one), Counter(other)
+    return max((here - there).total(), (there - here).total())
 
 
 def _almost_equal(one: _Words, other: _Words) -> bool:
-    answer, question = (
-        _differing(one.answer, other.answer),
-        _differing(one.question, other.question),
-    )
-    answers = max(one.answer.total(), other.answer.total())
-    questions = max(one.question.total(), other.question.total())
+    answers = max(len(one.answer), len(other.answer))
+    questions = max(len(one.question), len(other.question))
+    # Cheap first: at least as many words differ as there are words in the one only.
+    if len(one.answers - other.answers) > _ANSWER * answers:
+        return False
+    if len(one.questions - other.questions) > _QUESTION * questions:
+        return False
+    answer = _differing(one.answer, other.answer)
+    question = _differing(one.question, other.question)
     return (
         answer <= _ANSWER * answers
         and question <= _QUESTION * questions
@@ -168,12 +176,12 @@ class _Band:
         self._position[self._order] = np.arange(len(keys))
 
     def pairs(self, rows: Indices, step: int) -> Indices:
-        """Return (row, the row ``step`` places before it) where both have the same key."""
+        """Return the row ``step`` places before each row with the same key, packed with it."""
         at = self._position[rows]
         near = at - step
         fits = near >= 0
         fits[fits] = self._keys[near[fits]] == self._keys[at[fits]]
-        return np.stack([rows[fits], self._order[near[fits]]], axis=1)
+        return ((rows[fits] - rows[0]) << _PLACE_BITS) | self._order[near[fits]]
 
 
 def _candidates(bands: Sequence[_Band], rows: Indices) -> Iterator[tuple[int, list[int]]]:
@@ -182,13 +190,14 @@ def _candidates(bands: Sequence[_Band], rows: Indices) -> Iterator[tuple[int, li
     pairs = np.concatenate([band.pairs(rows, step) for band in bands for step in steps])
     if not len(pairs):
         return
-    unique, counts = np.unique(pairs, axis=0, return_counts=True)
-    order = np.lexsort((unique[:, 1], -counts, unique[:, 0]))
-    unique = unique[order]
-    starts = np.flatnonzero(np.r_[True, unique[1:, 0] != unique[:-1, 0]])
+    unique, counts = np.unique(pairs, return_counts=True)
+    row = unique >> _PLACE_BITS
+    order = np.lexsort((-counts, row))
+    others = (unique & ((1 << _PLACE_BITS) - 1))[order]
+    starts = np.flatnonzero(np.diff(row, prepend=-1))
     for start, end in zip(starts, [*starts[1:], len(unique)], strict=True):
-        best = unique[start : min(end, start + _COMPARED), 1]
-        yield int(unique[start, 0]), [int(other) for other in best]
+        best: list[int] = others[start : min(end, start + _COMPARED)].tolist()
+        yield int(rows[0] + row[start]), best
 
 
 class _Reader:
@@ -209,7 +218,8 @@ class _Reader:
             self._cache.move_to_end(row)
             return self._cache[row]
         question, answer = _texts(self._read(self._offsets[row], self._sizes[row]))
-        words = _Words(Counter(words_of(question)), Counter(words_of(answer)))
+        asked, answered = words_of(question), words_of(answer)
+        words = _Words(asked, answered, frozenset(asked), frozenset(answered))
         self._cache[row] = words
         self._cached += self._sizes[row]
         while self._cached > _CACHED_BYTES and len(self._cache) > 1:
