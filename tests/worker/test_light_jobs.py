@@ -1,0 +1,63 @@
+"""Jobs without a trainer: done, told when they fail, interrupted when asked."""
+
+import pytest
+
+from app.datasets.models import DatasetVersion
+from app.jobs import service as jobs
+from app.jobs.state import JobKind, JobStatus, StopMode
+from app.kit.db import transaction
+from app.kit.storage import get_storage
+from app.queue import Lane
+from tests.fixtures.builders import conversation, create_dataset_version, jsonl
+from tests.worker.box import Box
+from worker import supervisor
+
+
+def _queue_check(box: Box, content: bytes) -> tuple[str, str]:
+    with transaction(box.url) as session:
+        version = create_dataset_version(session, content=content, status="checking")
+        job = jobs.submit(
+            session,
+            kind=JobKind.ANALYSE_DATASET,
+            lane=Lane.LIGHT,
+            title="check",
+            subject_id=version.id,
+            owner_id=version.created_by,
+        )
+        return job.id, version.id
+
+
+def _version(box: Box, version_id: str) -> DatasetVersion:
+    with transaction(box.url) as session:
+        return session.get_one(DatasetVersion, version_id)
+
+
+def test_every_kind_of_job_has_its_handler() -> None:
+    assert set(supervisor.HANDLERS) == set(JobKind)
+
+
+def test_an_upload_is_checked(box: Box) -> None:
+    rows = [conversation("What is the refund policy?", "Thirty days."), {"messages": []}]
+    job_id, version_id = _queue_check(box, jsonl(rows))
+    supervisor.serve(Lane.LIGHT)
+    assert box.job(job_id).status == JobStatus.SUCCEEDED
+    version = _version(box, version_id)
+    assert (version.status, version.errors) == ("invalid", 1)
+
+
+def test_a_check_that_breaks_says_so_on_the_version_too(box: Box) -> None:
+    job_id, version_id = _queue_check(box, b"{}\n")
+    get_storage(box.settings).delete(f"datasets/{version_id}/original")
+    supervisor.serve(Lane.LIGHT)
+    job = box.job(job_id)
+    assert job.status == JobStatus.FAILED
+    assert job.failure is not None
+    version = _version(box, version_id)
+    assert (version.status, version.failure) == ("failed", job.failure["evidence"])
+
+
+def test_a_run_can_pause_but_a_check_cannot(box: Box) -> None:
+    job_id, _ = _queue_check(box, b"{}\n")
+    with pytest.raises(jobs.Conflict, match="Only runs can pause"), transaction(box.url) as session:
+        jobs.request_stop(session, job_id=job_id, mode=StopMode.PAUSE)
+    assert box.job(job_id).status == JobStatus.QUEUED
