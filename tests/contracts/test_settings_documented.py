@@ -13,7 +13,6 @@ ROOT = Path(__file__).parents[2]
 NAMES = {str(field.alias) for field in Settings.model_fields.values()}
 # Read by docker-compose itself, or by the servers it starts.
 COMPOSE_ONLY = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD", "VALKEY_PASSWORD"}
-COMPOSE_ONLY |= {"TUNEBOX_LISTEN"}
 
 
 @pytest.fixture(scope="module")
