@@ -73,7 +73,7 @@ def running_box(folder: Path, **environment: str) -> Iterator[Box]:
     with (folder / "up.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
         try:
-            welcome = _wait_for(folder, process, re.escape(url) + r"/welcome/[\w-]+", 120)
+            welcome = _wait_for(folder, process, re.escape(url) + r"/join/[\w-]+", 120)
             yield Box(url, welcome, folder, process)
         finally:
             process.send_signal(signal.SIGINT)
