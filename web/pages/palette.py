@@ -36,7 +36,7 @@ class Hit:
 class Palette:
     """Places by kind, for what was typed so far."""
 
-    template: ClassVar[str] = "_palette.html"
+    template: ClassVar[str] = "_palette_hits.html"
     groups: tuple[tuple[str, tuple[Hit, ...]], ...]
     q: str
 

@@ -123,9 +123,8 @@ def _members(session: Session) -> tuple[MemberRow, ...]:
     people = users.list_users(session, page=PageRequest(limit=1000)).items
     runs = dict(session.execute(select(Run.owner_id, func.count()).group_by(Run.owner_id)).all())
     latest = func.max(UserSession.last_seen_at)
-    seen = dict(
-        session.execute(select(UserSession.user_id, latest).group_by(UserSession.user_id)).all()
-    )
+    browsers = select(UserSession.user_id, latest).group_by(UserSession.user_id)
+    seen = {row[0]: row[1] for row in session.execute(browsers)}
     return tuple(MemberRow(one, runs.get(one.id, 0), seen.get(one.id)) for one in people)
 
 
