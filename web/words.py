@@ -8,6 +8,8 @@ from typing import Literal
 
 LONGEST = 2000  # characters that are compared; a page shows no more of an answer
 
+_ALIKE = 0.6  # below it (blanks count as well) a comparison of words is noise
+
 _WORDS = re.compile(r"\s+|[^\s]+")
 
 
@@ -23,14 +25,17 @@ def compared(expected: str, answer: str) -> tuple[Piece, ...]:
     """Return ``answer`` in pieces, as it differs from ``expected``; long texts are cut."""
     wanted = _WORDS.findall(expected[:LONGEST])
     given = _WORDS.findall(answer[:LONGEST])
-    pieces = list(_pieces(wanted, given))
+    matcher = SequenceMatcher(None, wanted, given, autojunk=False)
+    if given and matcher.ratio() < _ALIKE:
+        pieces = [Piece("added", answer[:LONGEST])]
+    else:
+        pieces = list(_pieces(matcher, wanted, given))
     if len(answer) > LONGEST:
         pieces.append(Piece("same", " …"))
     return tuple(pieces)
 
 
-def _pieces(wanted: list[str], given: list[str]) -> Iterator[Piece]:
-    matcher = SequenceMatcher(None, wanted, given, autojunk=False)
+def _pieces(matcher: SequenceMatcher[str], wanted: list[str], given: list[str]) -> Iterator[Piece]:
     for kind, from_, to, start, end in matcher.get_opcodes():
         if kind == "equal":
             yield Piece("same", "".join(given[start:end]))

@@ -6,7 +6,7 @@ Reads through ``app.runs.service``; computes no statistics.
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -198,7 +198,7 @@ def pairs_of(
     if metric is None:
         return (), 0
     chip = {one.run.id: one for one in chips}
-    between = [one for one in metric.paired if BASE not in (one.a, one.b)]
+    between = [_upright(one) for one in metric.paired if BASE not in (one.a, one.b)]
     if against != BASE:
         between = [one for one in between if against in (one.a, one.b)]
     plot = svg.intervals([(one.low, one.difference, one.high) for one in between])
@@ -207,6 +207,14 @@ def pairs_of(
         for one, place in zip(between, plot.intervals, strict=True)
     )
     return pairs[:_PAIRS_SHOWN], max(0, len(pairs) - _PAIRS_SHOWN)
+
+
+def _upright(one: Paired) -> Paired:
+    """Return the pair with the better run over the other."""
+    if one.difference >= 0:
+        return one
+    turned = {"difference": -one.difference, "low": -one.high, "high": -one.low}
+    return replace(one, a=one.b, b=one.a, **turned)
 
 
 def _pair(one: Paired, chip: Mapping[str, Chip], place: svg.Interval, zero: float | None) -> Pair:

@@ -23,7 +23,7 @@ from app.settings import Settings
 from web.filters import plain
 from web.pages.run_fields import FIELDS, GROUPS, value_at
 
-LOG_LINES, LOG_LINES_FAILED = 14, 40
+LOG_LINES, LOG_LINES_FAILED = 12, 40
 _RISING = 3  # validations above the best before the page says so
 _STARTING = ("Starting", "The trainer starts on its device.")
 _RUNNING = {
@@ -332,7 +332,8 @@ def marks_of(session: Session, settings: Settings, view: RunView) -> str:
     best = next((one for one in saved if one.best), None)
     marks: list[dict[str, Any]] = []
     if best is not None:
-        marks.append({"step": best.step, "label": f"best, step {best.step:,}", "colour": "ok"})
+        label = f"best, step {best.step:,}"
+        marks.append({"step": best.step, "label": label, "colour": "ok", "left": True})
     if view.status is JobStatus.FAILED and view.failure:
         title = str(view.failure.get("title", "failed")).lower()
         marks.append({"step": view.job.step, "label": title, "colour": "bad"})

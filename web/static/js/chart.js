@@ -148,7 +148,8 @@ export class Chart {
       c.lineWidth = dpr;
       c.setLineDash([4 * dpr, 3 * dpr]);
       c.beginPath(); c.moveTo(at, top); c.lineTo(at, top + height); c.stroke();
-      const isLeft = at + 12 * dpr + c.measureText(mark.label ?? '').width > left + width;
+      const wide = 12 * dpr + c.measureText(mark.label ?? '').width;
+      const isLeft = at + wide > left + width || (mark.left && at - wide > left);
       c.textAlign = isLeft ? 'right' : 'left';
       c.fillText(mark.label ?? '', at + (isLeft ? -6 : 6) * dpr, top + 3 * dpr);
     }
