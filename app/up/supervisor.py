@@ -142,18 +142,27 @@ class Crew:
     grace: float
 
     def run(self, servers: Servers, stopping: Stopping, *, announced: Callable[[], bool]) -> None:
-        """Start all, keep them running, and stop them in order once that is wished."""
-        done = False
+        """Start all, keep them running, and stop them in order once that is wished.
+
+        Workers wait until the server is up: together they would only slow its start.
+        """
+        waiting = list(self.members)
         try:
-            for child in self.members:
-                child.start()
+            self._start(waiting, names=("server",))
             while not stopping.wishes:
+                if waiting and announced():
+                    self._start(waiting)
                 self._tend()
                 servers.tend()
-                done = done or announced()
                 time.sleep(_TICK)
         finally:
             self._stop(stopping)
+
+    def _start(self, waiting: list[Child], *, names: tuple[str, ...] = ()) -> None:
+        """Start those of ``waiting`` with one of these names, or all of them."""
+        for child in [child for child in waiting if not names or child.name in names]:
+            child.start()
+            waiting.remove(child)
 
     def _tend(self) -> None:
         """Start again who ended; keep the list of who runs."""
