@@ -105,9 +105,7 @@ def authenticate(
 SignedIn = Annotated[Actor, Depends(_signed_in)]
 
 
-def upload_actor(
-    request: Request, open_session: OpenSessionDep, settings: SettingsDep
-) -> Actor:
+def upload_actor(request: Request, open_session: OpenSessionDep, settings: SettingsDep) -> Actor:
     """Let through who may change things, in a transaction that ends before the upload begins."""
     with open_session() as session:
         actor = authenticate(request, session, settings, request.headers.get(csrf.HEADER))
