@@ -113,6 +113,16 @@ class Board:
     may_write: bool
 
     @property
+    def queued(self) -> int:
+        """Count jobs that wait for their turn."""
+        return sum(row.place is not None for row in self.waiting)
+
+    @property
+    def paused(self) -> int:
+        """Count jobs that somebody holds back."""
+        return len(self.waiting) - self.queued
+
+    @property
     def free(self) -> int:
         """Count devices that nobody uses."""
         return sum(view.job is None and view.foreign is None for view in self.devices)

@@ -215,6 +215,8 @@ document.addEventListener('change', (event) => {
 });
 document.addEventListener('tb:toast', (event) => showToast(/** @type {CustomEvent} */ (event).detail));
 document.addEventListener('tb:close-dialog', () => all('dialog[open]').forEach((dialog) => /** @type {HTMLDialogElement} */ (dialog).close()));
+// HTMX carries style attributes over to new elements of the same id, which the policy forbids.
+document.addEventListener('htmx:before:swap', () => all('[id][style=""]').forEach((element) => element.removeAttribute('style')));
 document.addEventListener('htmx:after:swap', (event) => {
   enhance();
   const target = /** @type {CustomEvent} */ (event).detail?.ctx?.target;
