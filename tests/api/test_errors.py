@@ -134,6 +134,10 @@ class TestSystem:
         document = anonymous_client.get("/api/v1/openapi.json").json()
         assert document["openapi"].startswith("3.1")
         assert {"/api/v1/users", "/api/v1/tokens", "/healthz"} <= set(document["paths"])
+        for methods in document["paths"].values():
+            for call in methods.values():
+                assert set(call["responses"]["default"]["content"]) == {"application/problem+json"}
+        assert "HTTPValidationError" not in str(document)
 
     def test_every_answer_carries_the_security_headers(self, anonymous_client: Client) -> None:
         for path in ("/healthz", "/api/v1/nothing", "/nothing", "/login"):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request, Response
 
+from app.api import document
 from app.dependencies import OptionalActor, Public
 from web.rendering import render
 from web.shell import BareShellDep
@@ -66,39 +67,39 @@ class ApiDocs:
 @router.get("/api/docs", dependencies=[Public], name="pages.api_docs")
 def api_docs(request: Request, shell: BareShellDep, actor: OptionalActor) -> Response:
     """The API, call by call."""
-    document = request.app.openapi()
+    told = document(request.app)
     page = ApiDocs(
-        groups=groups_of(document),
+        groups=groups_of(told),
         schemas=tuple(
-            (name, str(one.get("description", "")), tuple(_fields(one)))
-            for name, one in document.get("components", {}).get("schemas", {}).items()
+            (_short(name), str(one.get("description", "")), tuple(_fields(one)))
+            for name, one in told.get("components", {}).get("schemas", {}).items()
             if one.get("properties")
         ),
-        version=document["info"]["version"],
+        version=told["info"]["version"],
         is_signed_in=actor is not None,
         base_url=str(request.base_url).rstrip("/"),
     )
     return render(page, shell)
 
 
-def groups_of(document: Mapping[str, Any]) -> tuple[Group, ...]:
+def groups_of(told: Mapping[str, Any]) -> tuple[Group, ...]:
     """Return the calls of an OpenAPI document by their first tag, in order."""
     found: dict[str, list[Operation]] = {}
-    for path, methods in document["paths"].items():
+    for path, methods in told["paths"].items():
         for method in _METHODS:
             if method in methods:
                 call = methods[method]
                 title = str((call.get("tags") or ["other"])[0])
                 found.setdefault(title[:1].upper() + title[1:], []).append(
-                    _operation(document, method, path, call)
+                    _operation(told, method, path, call)
                 )
     return tuple(Group(title, tuple(calls)) for title, calls in found.items())
 
 
 def _operation(
-    document: Mapping[str, Any], method: str, path: str, call: Mapping[str, Any]
+    told: Mapping[str, Any], method: str, path: str, call: Mapping[str, Any]
 ) -> Operation:
-    body_kind, schema = _body(document, call.get("requestBody", {}).get("content", {}))
+    body_kind, schema = _body(told, call.get("requestBody", {}).get("content", {}))
     return Operation(
         anchor=call["operationId"],
         method=method.upper(),
@@ -120,11 +121,11 @@ def _operation(
     )
 
 
-def _body(document: Mapping[str, Any], content: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+def _body(told: Mapping[str, Any], content: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     for kind, media in content.items():
         schema = media.get("schema", {})
         name = str(schema.get("$ref", "")).rpartition("/")[2]
-        return kind, document["components"]["schemas"][name] if name else schema
+        return kind, told["components"]["schemas"][name] if name else schema
     return "", {}
 
 
@@ -140,7 +141,7 @@ def _fields(schema: Mapping[str, Any]) -> Iterator[Field]:
 def kind_of(schema: Mapping[str, Any]) -> str:
     """Return a schema in a few words: string, Run, array of Run, one of a | b."""
     if "$ref" in schema:
-        return str(schema["$ref"]).rpartition("/")[2]
+        return _short(str(schema["$ref"]).rpartition("/")[2])
     if "anyOf" in schema:
         return " | ".join(kind_of(one) for one in schema["anyOf"])
     if "enum" in schema:
@@ -150,9 +151,14 @@ def kind_of(schema: Mapping[str, Any]) -> str:
     return str(schema.get("format") or schema.get("type") or "any")
 
 
+def _short(name: str) -> str:
+    """Return a schema's name without the module that tells two of a name apart."""
+    return name.rpartition("__")[2]
+
+
 def _answers(call: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     for status, one in call.get("responses", {}).items():
-        if status == "422":
-            continue  # every call may answer it; said once, above
+        if status == "default":
+            continue  # the problem document: said once, above
         kinds = [kind_of(media.get("schema", {})) for media in one.get("content", {}).values()]
         yield status, kinds[0] if kinds else "", str(one.get("description", ""))
