@@ -37,11 +37,12 @@ def train(  # noqa: C901  # a recipe is read top to bottom
     """Train as ``job`` says, from the folder's last checkpoint on."""
     config, plan = job.run.config, job.run.config.training
     torch.manual_seed(plan.seed)
-    stop.check()
+    leave_unless_kept(stop)
 
     # Model and data
     loaded = load(job)
-    stop.check()
+    leave_unless_kept(stop)
+    tell_substitutes(job, loaded, emitter)
     emitter.phase("preparing")
     data = prepare(job, loaded.tokenizer, emitter)
     optimizer = build_optimizer(loaded, config)
@@ -126,11 +127,23 @@ def train(  # noqa: C901  # a recipe is read top to bottom
         checkpoints.load_adapter(folder / "checkpoints" / f"step-{state.best_step}", loaded)
     emitter.phase("saving", step=state.step)
     checkpoints.save_adapter(folder / "adapter", loaded, base_model=job.run.base_model)
-    emitter.phase("evaluating", step=state.step)
-    metrics, items = heldout.evaluate(
-        loaded, data.held_out, data.validation, emitter=emitter, stop=stop, step=state.step
-    )
-    write_report(folder, metrics=metrics, items=items, state=state, emitter=emitter)
+    measure(loaded, data, folder=folder, state=state, emitter=emitter, stop=stop)
+
+
+def leave_unless_kept(stop: Stop) -> None:
+    """Leave before the first step, but for a stop that wants a result: that one needs a model."""
+    mode = stop.mode
+    if mode and mode is not Leave.SAVE:
+        raise Stopped(mode)
+
+
+def tell_substitutes(job: TrainerJob, loaded: Loaded, emitter: Emitter) -> None:
+    """Say where the machine lacks what the spec asks for and something else is used."""
+    config = job.run.config
+    if config.engine not in {"auto", loaded.engine}:
+        emitter.alert("engine", f"{config.engine} needs an NVIDIA card; {loaded.engine} is used.")
+    if config.training.optimizer == "adamw_8bit" and loaded.device == "cpu":
+        emitter.alert("optimizer", "adamw_8bit needs an NVIDIA card; adamw is used.")
 
 
 def build_optimizer(loaded: Loaded, config: RunConfig) -> torch.optim.Optimizer:
@@ -187,16 +200,21 @@ def one_step(
     loaded.model.train()
     total = torch.zeros((), device=loaded.device)
     for start in range(0, len(rows), size):
-        batch = packing.to_device(loaded.collate(rows[start : start + size]), loaded.device)
-        with loaded.autocast():
-            out = loaded.model(**batch, num_items_in_batch=learned, use_cache=False)
-        out.loss.backward()
-        total += out.loss.detach()
+        total += one_batch(loaded, rows[start : start + size], learned)
     trained = list(loaded.trainable().values())
     norm = torch.nn.utils.clip_grad_norm_(trained, config.training.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total.item(), norm.item()
+
+
+def one_batch(loaded: Loaded, rows: Sequence[packing.Row], learned: torch.Tensor) -> torch.Tensor:
+    """Add a batch's gradients; its graph, and what hangs on it, ends with this function."""
+    batch = packing.to_device(loaded.collate(rows), loaded.device)
+    with loaded.autocast():
+        out = loaded.model(**batch, num_items_in_batch=learned, use_cache=False)
+    out.loss.backward()
+    return out.loss.detach()
 
 
 @torch.no_grad()
@@ -222,6 +240,22 @@ def validate(
         state.best_loss, state.best_step, state.worse = loss, state.step, 0
     else:
         state.worse += 1
+
+
+def measure(
+    loaded: Loaded, data: Prepared, *, folder: Path, state: State, emitter: Emitter, stop: Stop
+) -> None:
+    """Evaluate base against tuned and write the report; stopped and kept, it has no scores."""
+    emitter.phase("evaluating", step=state.step)
+    try:
+        metrics, items = heldout.evaluate(
+            loaded, data.held_out, data.validation, emitter=emitter, stop=stop, step=state.step
+        )
+    except Stopped as stopped:
+        if stopped.mode is Leave.SAVE:
+            write_report(folder, metrics={}, items=[], state=state, emitter=emitter)
+        raise
+    write_report(folder, metrics=metrics, items=items, state=state, emitter=emitter)
 
 
 def memory_used(device: str) -> int:
