@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from app.errors import AppError, Conflict, FieldError, Invalid, NotFound, Unavailable
+from app.kit.schemas import sentence
 from web import errors as web_errors
 
 log = structlog.get_logger(__name__)
@@ -130,7 +131,7 @@ def from_validation(errors: Sequence[Any]) -> AppError:
             return Malformed(
                 f"The body is not valid JSON: {why} at character {place}.", code="malformed_json"
             )
-    fields = [FieldError(_dotted(item["loc"]), _message(item)) for item in errors]
+    fields = [FieldError(_dotted(item["loc"]), sentence(item)) for item in errors]
     more = f" ({len(fields) - 1} more below)" if len(fields) > 1 else ""
     return Invalid(f"{fields[0].field}: {fields[0].message}{more}", errors=tuple(fields))
 
@@ -140,15 +141,6 @@ def _dotted(loc: Sequence[str | int]) -> str:
     if parts and parts[0] in {"body", "query", "path", "header", "cookie"}:
         parts = parts[1:] or ["body"]
     return ".".join(parts)
-
-
-def _message(item: dict[str, Any]) -> str:
-    if item["type"] == "missing":
-        return "is required"
-    if item["type"] == "extra_forbidden":
-        return "is not a known field; remove it or check its spelling"
-    message = str(item["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return message.replace("Input should be", "must be").replace("String should", "must")
 
 
 async def _on_data_error(request: Request, error: DataError) -> Response:

@@ -12,12 +12,17 @@ def failure_of(
     detail: str = "",
     changes: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return what is stored and shown of a failure: the kind's text and this job's evidence."""
+    """Return what is stored and shown of a failure: the kind's text and this job's evidence.
+
+    A ``detail`` of one line says more than the kind's explanation. A traceback does not: it stands
+    in the log, and neither a page nor the API shows it.
+    """
     text = FAILURES[kind]
+    is_sentence = bool(detail) and "\n" not in detail
     return {
         "kind": kind.value,
         "title": text.title,
-        "explanation": detail or text.explanation,
+        "explanation": detail if is_sentence else text.explanation,
         "evidence": evidence,
         "next_step": text.next_step,
         "changes": changes or {},

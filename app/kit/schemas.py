@@ -1,6 +1,7 @@
 """The base of request and response bodies. Knows no feature."""
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -19,6 +20,17 @@ def iso(moment: datetime) -> str:
 
 
 Moment = Annotated[datetime, PlainSerializer(iso, return_type=str, when_used="json")]
+
+
+def sentence(finding: Mapping[str, Any]) -> str:
+    """Return one of pydantic's findings in plain words, to stand after the field's name."""
+    if finding["type"] == "missing":
+        return "is required"
+    if finding["type"] == "extra_forbidden":
+        return "is not a known field; remove it or check its spelling"
+    text = str(finding["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    text = text.partition(", unable to parse")[0].partition(", got a number with")[0]
+    return text.replace("Input should be", "must be").replace("String should", "must")
 
 
 def finite(value: Any) -> Any:  # any JSON value

@@ -17,6 +17,7 @@ from app.datasets import service as datasets
 from app.datasets.models import Dataset, DatasetVersion
 from app.devices import service as devices
 from app.errors import Conflict, FieldError, Invalid, NotFound
+from app.kit.schemas import sentence
 from app.runs import presets
 from app.runs.schemas import DatasetChoice
 from app.runs.spec import Objective, Preset, RunConfig
@@ -137,7 +138,7 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     if first["type"] == "extra_forbidden":
         return "there is no such field; docs/runs.md lists all of them"
-    return first["msg"][:1].lower() + first["msg"][1:]
+    return sentence(first)
 
 
 def invalid(errors: Mapping[str, str], *, prefix: str = "config.") -> Invalid:

@@ -72,6 +72,8 @@ class Group {
       document.addEventListener(name, (event) => act(/** @type {CustomEvent} */ (event).detail), { signal });
     on('tb:metrics', ({ job, points }) => this.change(job, (curves) => curves.take(points)));
     on('tb:phase', ({ job, step, values }) => {
+      const run = this.runs.find((one) => one.job === job);
+      if (run && values.total_steps) run.total = values.total_steps;
       const from = values.step ?? step;
       if (values.phase === 'resumed' && from != null) this.change(job, (curves) => curves.cutAfter(from));
     });
