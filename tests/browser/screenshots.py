@@ -41,8 +41,10 @@ def enter(page: Page, box: Box) -> None:
 
 def launch(page: Page, box: Box) -> str:
     """Launch a short run of the demo and wait until it is evaluated; return its address."""
+    page.goto(f"{box.url}/datasets")
+    page.get_by_text("clean", exact=True).first.wait_for(timeout=60_000)
     page.goto(f"{box.url}/runs/new")
-    page.get_by_text("All settings").click()
+    page.locator("details.settings > summary").click()
     page.get_by_label("Most steps").fill("60")
     page.get_by_role("button", name="Add to queue").last.click()
     page.wait_for_url("**/runs/run_*")

@@ -95,6 +95,11 @@ class Setup:
     base: str
 
     @property
+    def is_open(self) -> bool:
+        """Tell whether the settings are unfolded: one differs from the preset, or is wrong."""
+        return bool(self.changes) or not FIELDS.keys().isdisjoint(self.form.errors)
+
+    @property
     def changes(self) -> int:
         """Return how many settings differ from the preset."""
         return sum(control.is_changed for _, controls in self.groups for control in controls)
