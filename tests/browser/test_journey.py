@@ -1,0 +1,137 @@
+"""A newcomer's way through the whole product, in a real browser on a real box.
+
+Knows roles, labels and texts only; nothing is patched. One box serves all tests of this file.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.box import Box, browser, chromium, running_box
+from tests.browser.screenshots import PAGES, enter
+
+AXE = Path("web/node_modules/axe-core/axe.min.js")
+SLOW = 300_000  # ms: a training on two busy cores
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(chromium() is None, reason="no Chromium is installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    with running_box(tmp_path_factory.mktemp("box")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Browser]:
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def page(box: Box, chrome: Browser) -> Page:
+    """A browser that has made the first account, with the demo dataset checked."""
+    page = chrome.new_context(viewport={"width": 1280, "height": 900}).new_page()
+    page.set_default_timeout(60_000)
+    enter(page, box)
+    page.goto(f"{box.url}/datasets")
+    page.get_by_text("clean", exact=True).first.wait_for()
+    return page
+
+
+def launch(page: Page, box: Box, *, name: str, rate: str) -> str:
+    """Launch a short run of the demo from the form; return its address."""
+    page.goto(f"{box.url}/runs/new")
+    page.get_by_role("textbox", name="Name").fill(name)
+    page.locator("details.settings > summary").click()
+    page.get_by_label("Most steps").fill("40")
+    page.get_by_label("Most steps").press("Tab")
+    expect(page.get_by_text("1 change from")).to_be_visible()
+    page.get_by_label("Learning rate").fill(rate)
+    page.get_by_label("Learning rate").press("Tab")
+    expect(page.get_by_text("2 changes from")).to_be_visible()
+    page.get_by_role("button", name="Add to queue").last.click()
+    page.wait_for_url("**/runs/run_*")
+    expect(page.get_by_role("heading", level=1)).to_contain_text(name)
+    return page.url
+
+
+def watch_to_the_end(page: Page) -> None:
+    """Stay on the run's page, without a reload, until its evaluation is there."""
+    expect(page.get_by_text("Succeeded").first).to_be_visible(timeout=SLOW)
+    expect(page.get_by_role("cell", name="Exact match").first).to_be_visible(timeout=SLOW)
+
+
+def test_a_newcomer_launches_watches_evaluates_and_compares(page: Page, box: Box) -> None:
+    """Uses the demo: two runs with different learning rates, then the comparison."""
+    first = launch(page, box, name="first", rate="5e-3")
+    watch_to_the_end(page)
+    assert page.locator(".uplot canvas").count() >= 1
+    second = launch(page, box, name="second", rate="2e-4")
+    watch_to_the_end(page)
+    ids = ",".join(address.rsplit("/", 1)[1] for address in (first, second))
+    page.goto(f"{box.url}/compare?runs={ids}")
+    expect(page.get_by_text("training.learning_rate")).to_be_visible()
+    expect(page.get_by_text("Exact match").first).to_be_visible()
+    page.goto(f"{box.url}/runs")
+    expect(page.get_by_role("link", name="second").first).to_be_visible()
+
+
+def test_the_keyboard_alone_launches_a_run(page: Page, box: Box) -> None:
+    """From the queue: N opens the form, Ctrl Enter adds the run to the queue."""
+    page.goto(box.url)
+    page.keyboard.press("n")
+    page.wait_for_url("**/runs/new")
+    page.get_by_role("textbox", name="Name").focus()
+    page.keyboard.type("by keyboard")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_url("**/runs/run_*")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("by keyboard")
+
+
+def test_a_curve_is_whole_after_a_reload(page: Page, box: Box) -> None:
+    """Opens a finished run anew: every step's loss is there, once."""
+    run = page.request.get(f"{box.url}/api/v1/runs?q=first").json()["items"][0]
+    series = page.request.get(f"{box.url}/api/v1/runs/{run['id']}/metrics?names=train/loss").json()
+    assert series["series"]["train/loss"]["step"] == list(range(1, 41))
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_page_has_a_serious_barrier_or_scrolls_sideways(
+    *, page: Page, box: Box, chrome: Browser, width: int, theme: str
+) -> None:
+    """Looks at every page with axe, in both widths and themes."""
+    state = page.context.storage_state()
+    context = chrome.new_context(
+        viewport={"width": width, "height": 844},
+        color_scheme="dark" if theme == "dark" else "light",
+        storage_state=state,
+    )
+    seen = context.new_page()
+    runs = page.request.get(f"{box.url}/api/v1/runs").json()["items"]
+    datasets = page.request.get(f"{box.url}/api/v1/datasets").json()["items"]
+    addresses = [*PAGES.values(), *(f"/runs/{run['id']}" for run in runs[-1:])]
+    addresses += [f"/datasets/{dataset['id']}" for dataset in datasets]
+    wrong: list[str] = []
+    for address in addresses:
+        seen.goto(box.url + address)
+        seen.wait_for_timeout(300)
+        if seen.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            wrong.append(f"{address} scrolls sideways")
+        seen.evaluate(AXE.read_text())
+        found = seen.evaluate("axe.run().then(result => result.violations)")
+        wrong += [
+            f"{address}: {item['id']}: {item['nodes'][0]['html'][:160]}"
+            for item in found
+            if item["impact"] in {"serious", "critical"}
+        ]
+    context.close()
+    assert wrong == []
