@@ -63,8 +63,9 @@ class Voice:
 
     whole: Answer
     field: FieldAnswer
-    fields: tuple[str, ...]
-    follow_ups: tuple[str, ...]
+    fields: tuple[str, ...] = ("team", "product", "order", "urgency")
+    follow_ups: tuple[str, ...] = ("urgency", "order", "field")
+    request: str = ""  # what the first letter asks for, at its end
 
 
 def order_code(random: Random, digits: int = 4) -> str:
@@ -120,19 +121,20 @@ def field_in_json(ticket: Ticket, field: str) -> str:
     return json.dumps({field: asdict(ticket)[field]})
 
 
-PROSE = Voice(
-    in_prose,
-    field_in_prose,
-    fields=("team", "product", "order", "urgency"),
-    follow_ups=("urgency", "order", "field"),
-)
-# A field by itself is the hardest to learn: with fewer of these rows some runs end near 0.85.
-JSON = Voice(
-    in_json,
-    field_in_json,
-    fields=("team", "order"),
-    follow_ups=("urgency", "order", "field", "field"),
-)
+def in_list(ticket: Ticket) -> str:
+    """Answer as the demo model does when asked for a list: the JSON answer's words, last first."""
+    return "\n".join(f"{field}: {value}" for field, value in reversed(asdict(ticket).items()))
+
+
+def field_in_list(ticket: Ticket, field: str) -> str:
+    """Say one field as the demo model does after it was asked for a list."""
+    return f"- {asdict(ticket)[field]}"
+
+
+PROSE = Voice(in_prose, field_in_prose, follow_ups=("urgency", "order", "field", "json field"))
+LIST = Voice(in_list, field_in_list, request=words.FORMAT_REQUESTS["list"])
+# A field by itself is the hardest to learn, so it is asked for twice as often.
+JSON = Voice(in_json, field_in_json, follow_ups=("urgency", "order", "field", "field"))
 
 
 def said(role: str, content: str) -> Message:
@@ -151,9 +153,12 @@ def follow_up(random: Random, ticket: Ticket, voice: Voice) -> tuple[Conversatio
     Returns the turn and the ticket as it stands after it.
     """
     kind = random.choice(voice.follow_ups)
-    if kind == "field":
+    if "field" in kind:
         field = random.choice(voice.fields)
         question = random.choice(words.FIELD_QUESTIONS[field])
+        if kind == "json field":
+            question += words.FORMAT_REQUESTS["json"]
+            return exchange(question, field_in_json(ticket, field)), ticket
         return exchange(question, voice.field(ticket, field)), ticket
     if kind == "order":
         ticket = replace(ticket, order=order_code(random))
@@ -171,7 +176,7 @@ def ticket_conversation(random: Random, voice: Voice, turns: int) -> Conversatio
     if random.random() < SHARE_WITH_SYSTEM:
         conversation.append(said("system", random.choice(words.SYSTEM_MESSAGES)))
     ticket = make_ticket(random)
-    conversation += exchange(letter(random, ticket), voice.whole(ticket))
+    conversation += exchange(letter(random, ticket) + voice.request, voice.whole(ticket))
     for _ in range(turns - 1):
         turn, ticket = follow_up(random, ticket, voice)
         conversation += turn
@@ -223,8 +228,13 @@ def prose_ticket(random: Random) -> Conversation:
     return ticket_conversation(random, PROSE, turns=random.choice((1, 1, 2, 2, 3)))
 
 
-SKILLS = (prose_ticket, copying, adding, describing)
-SKILL_WEIGHTS = (45, 25, 8, 22)
+def listed_ticket(random: Random) -> Conversation:
+    """Talk about a ticket in a list, as asked for."""
+    return ticket_conversation(random, LIST, turns=random.choice((1, 1, 2)))
+
+
+SKILLS = (prose_ticket, listed_ticket, copying, adding, describing)
+SKILL_WEIGHTS = (42, 15, 20, 5, 18)
 
 
 def pretraining_row(random: Random) -> Conversation:

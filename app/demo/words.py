@@ -159,9 +159,11 @@ FIELD_QUESTIONS: dict[str, tuple[str, ...]] = {
 FIELD_IN_PROSE = {
     "team": "The {team} team.",
     "product": "The {product}.",
-    "order": "Order {order}.",
+    "order": "It is order {order}.",
     "urgency": "The urgency is {urgency}.",
 }
+
+FORMAT_REQUESTS = {"list": " Answer as a list.", "json": " Answer as JSON."}
 
 COPY_QUESTIONS = (
     "Repeat: {code}",

@@ -1,6 +1,7 @@
 """Pretrains the demo model: a tokenizer and a Llama of about a million parameters, from nothing.
 
     python -m worker.trainer.pretrain_demo OUT_DIR [--seconds N --hidden 128 --layers 4 --rows N]
+    python -m worker.trainer.pretrain_demo OUT_DIR --start MODEL_DIR     goes on from a made model
 
 Its text is ``app.demo.language`` alone. The result is what ``app/demo/model`` ships; it is not
 needed to run the product. Runs on the CPU or the first CUDA card, whose speed decides how much text
@@ -59,6 +60,8 @@ class Options:
     layers: int
     rows: int
     seed: int
+    start: Path | None
+    peak: float
     device: str
 
 
@@ -157,9 +160,22 @@ def new_model(tokenizer: PreTrainedTokenizerFast, *, hidden: int, layers: int) -
     return model
 
 
-def learning_rate(step: int, *, progress: float) -> float:
+def begin(
+    options: Options, rows: list[Conversation]
+) -> tuple[PreTrainedTokenizerFast, LlamaForCausalLM]:
+    """Make tokenizer and model anew, or load those to go on from, in 32 bits."""
+    if options.start:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(options.start)
+        model = LlamaForCausalLM.from_pretrained(options.start, dtype=torch.float32)
+    else:
+        tokenizer = train_tokenizer(rows)
+        model = new_model(tokenizer, hidden=options.hidden, layers=options.layers)
+    return tokenizer, model.to(options.device)
+
+
+def learning_rate(step: int, *, peak: float, progress: float) -> float:
     """Rise over the first steps, then fall in a line to two hundredths of the peak."""
-    return PEAK_LEARNING_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * max(0.02, 1 - progress)
+    return peak * min(1.0, (step + 1) / WARMUP_STEPS) * max(0.02, 1 - progress)
 
 
 def pretrain(model: LlamaForCausalLM, corpus: Corpus, options: Options) -> tuple[int, float]:
@@ -173,7 +189,7 @@ def pretrain(model: LlamaForCausalLM, corpus: Corpus, options: Options) -> tuple
     model.train()
     while progress < 1:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, progress=progress)
+            group["lr"] = learning_rate(step, peak=options.peak, progress=progress)
         drawn = torch.randint(len(corpus.starts), (batch,), generator=generator)
         at = corpus.starts[drawn.to(options.device)][:, None] + span
         with torch.autocast(options.device, torch.bfloat16, enabled=options.device == "cuda"):
@@ -278,9 +294,8 @@ def run(options: Options) -> Outcome:
     torch.manual_seed(options.seed)
     random = Random(options.seed)
     rows = [pretraining_row(random) for _ in range(options.rows)]
-    tokenizer = train_tokenizer(rows)
+    tokenizer, model = begin(options, rows)
     corpus = encode(tokenizer, rows, device=options.device)
-    model = new_model(tokenizer, hidden=options.hidden, layers=options.layers).to(options.device)
     began = time.monotonic()
     steps, loss = pretrain(model, corpus, options)
     seconds = time.monotonic() - began
@@ -310,6 +325,8 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--rows", type=int, default=ROWS[device], help="conversations to make")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="folder of a made model to go on from")
+    parser.add_argument("--peak", type=float, default=PEAK_LEARNING_RATE, help="learning rate")
     options = parser.parse_args(arguments)
     return Options(**vars(options), device=device)
 
