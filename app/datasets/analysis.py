@@ -5,7 +5,7 @@ all is known, so half a report is never shown as whole. A check that starts agai
 worker first forgets what the earlier one had stored. Knows no HTTP and no worker.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 from app.datasets import repository
 from app.datasets.models import DatasetVersion
 from app.datasets.problems import Problem
-from app.datasets.validation import Report, cleaned, validate
+from app.datasets.reading import bad_lines_key
+from app.datasets.validation import Report, validate
 from app.errors import NotFound
 from app.kit.clock import utc_now
 from app.kit.storage import Storage
@@ -22,11 +23,6 @@ from app.kit.storage import Storage
 _BATCH = 1000
 OpenSession = Callable[[], AbstractContextManager[Session]]
 Progress = Callable[[float, str], None]
-
-
-def bad_lines_key(version: DatasetVersion) -> str:
-    """Return where the numbers of a version's bad lines are kept, one a line."""
-    return f"datasets/{version.id}/bad_lines"
 
 
 def analyse(
@@ -127,25 +123,3 @@ def give_up(session: Session, *, version_id: str, reason: str) -> None:
     if version is not None and version.status == "checking":
         version.status = "failed"  # allow: status — a version's outcome, not a job's state
         version.failure = reason
-
-
-def bad_lines(storage: Storage, version: DatasetVersion) -> tuple[int, ...]:
-    """Return the numbers of all lines with errors, in order."""
-    if not version.bad_rows:
-        return ()
-    with storage.open(bad_lines_key(version)) as source:
-        return tuple(int(line) for line in source.read().split())
-
-
-def cleaned_file(storage: Storage, version: DatasetVersion) -> Iterator[bytes]:
-    """Yield the version without its bad rows, blank lines and BOM, byte for byte else."""
-    skip = set(bad_lines(storage, version))
-    with storage.open(version.storage_key) as stream:
-        yield from cleaned(stream, skip)
-
-
-def original_file(storage: Storage, version: DatasetVersion) -> Iterator[bytes]:
-    """Yield the version as it was uploaded."""
-    with storage.open(version.storage_key) as stream:
-        while chunk := stream.read(2**20):
-            yield chunk

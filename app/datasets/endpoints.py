@@ -1,4 +1,4 @@
-"""Datasets over HTTP. Translation only; rules live in ``service`` and ``analysis``."""
+"""Datasets over HTTP. Translation only; rules live in ``service`` and ``reading``."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from app.auth.idempotency import once
 from app.auth.roles import Actor
-from app.datasets import analysis, reading, receiving, schemas, service
+from app.datasets import reading, receiving, schemas, service
 from app.datasets.models import DatasetVersion
 from app.datasets.service import Content, DatasetView
 from app.dependencies import (
@@ -167,7 +167,7 @@ def file(  # each is a query parameter
     if cleaned:
         service.require_good_rows(of)
     body: Iterator[bytes] = (
-        analysis.cleaned_file(storage, of) if cleaned else analysis.original_file(storage, of)
+        reading.cleaned_file(storage, of) if cleaned else reading.original_file(storage, of)
     )
     name = f"cleaned-{of.filename}" if cleaned else of.filename
     headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}

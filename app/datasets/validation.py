@@ -8,7 +8,7 @@ rows that may repeat an earlier one are then read again to be compared. Memory i
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -219,13 +219,3 @@ def _canonical(row: dict[str, Any], data: bytes) -> bytes:
 def _sentence(message: str) -> str:
     """Return a message as a sentence, without the keys that it may quote."""
     return masked(message[:1].upper() + message[1:]) + "."
-
-
-def cleaned(stream: IO[bytes], bad_lines: set[int]) -> Iterator[bytes]:
-    """Yield the good rows byte for byte, in order: no bad rows, blank lines or BOM."""
-    for line in lines(stream):
-        if line.number in bad_lines or line.data is None:
-            continue
-        data = line.data.removeprefix(BOM) if line.number == 1 else line.data
-        if data.strip(b" \t\r"):
-            yield data + line.ending

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.auth import service as auth
 from app.auth.roles import Actor, require_owner, require_write
-from app.datasets import analysis
+from app.datasets import reading
 from app.datasets.models import DatasetVersion
 from app.errors import Invalid, NotFound
 from app.evaluations import service as evaluations
@@ -350,7 +350,7 @@ def script_of(session: Session, settings: Settings, *, run_id: str) -> str:
 def _excluded(settings: Settings, spec: RunSpec, version: DatasetVersion) -> tuple[int, ...]:
     if not spec.config.data.exclude_problem_rows:
         return ()
-    return analysis.bad_lines(get_storage(settings), version)
+    return reading.bad_lines(get_storage(settings), version)
 
 
 def _dataset_file(settings: Settings, job_id: str, key: str) -> Path:

@@ -9,38 +9,16 @@ import os
 import signal
 import socket
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
 
 from app.devices.inventory import find_devices
 from app.errors import Invalid
 from app.settings import Settings, get_settings
 from app.up import children, preflight
 from app.up.children import Child
+from app.up.crew import Crew, Stopping
 from app.up.output import Printer
 from app.up.servers import Servers
 from app.up.welcome import announcement
-
-_TICK = 0.2
-_SERVER_GRACE = 8.0
-_WORKER_MARGIN = 15.0  # beyond the trainer's own grace
-_HURRY = 3.0
-
-
-class Stopping:
-    """Counts the wishes to stop: one is for an orderly end, two are for a hurried one."""
-
-    def __init__(self) -> None:
-        self.wishes = 0
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._wished)
-
-    def _wished(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        self.wishes += 1
 
 
 def up(settings: Settings) -> None:
@@ -56,15 +34,29 @@ def up(settings: Settings) -> None:
         try:
             servers.start()
             _use(servers.addresses() | _own_addresses(settings))
-            from app.up import first_start  # half of the start's time: after the refusals
-
-            prepared = first_start.prepare(settings, servers.addresses()["DATABASE_URL"])
             members = [_server(settings, printer), *_workers(settings, printer)]
-            crew = Crew(members, ledger, settings.stop_grace_seconds)
-            crew.run(servers, stopping, announced=announcement(settings, prepared, printer))
+            with Crew(members, ledger, settings.stop_grace_seconds, stopping) as crew:
+                _start(settings, crew, servers, printer)
         finally:
             servers.stop()
         printer.line("tunebox", "stopped")
+
+
+def _start(settings: Settings, crew: Crew, servers: Servers, printer: Printer) -> None:
+    """Prepare the database and run the crew.
+
+    Where an earlier start has prepared the tables for this very code, the server need not wait
+    for the check that they are right.
+    """
+    tables = None if settings.database_url else settings.data_folder / "tables"
+    if tables and tables.exists() and tables.read_text() == preflight.tables_wanted():
+        crew.start("server")
+    from app.up import first_start  # half of the start's time, so after the refusals
+
+    prepared = first_start.prepare(settings, servers.addresses()["DATABASE_URL"])
+    if tables:
+        tables.write_text(preflight.tables_wanted())
+    crew.run(servers, announced=announcement(settings, prepared, printer))
 
 
 def work(settings: Settings) -> None:
@@ -81,8 +73,9 @@ def work(settings: Settings) -> None:
         children.end_leftovers(ledger)
         stopping = Stopping()
         _use(_own_addresses(settings))
-        crew = Crew(_workers(settings, printer), ledger, settings.stop_grace_seconds)
-        crew.run(Servers(settings, printer), stopping, announced=lambda: True)
+        members, servers = _workers(settings, printer), Servers(settings, printer)
+        with Crew(members, ledger, settings.stop_grace_seconds, stopping) as crew:
+            crew.run(servers, announced=lambda: True)
         printer.line("tunebox", "stopped")
 
 
@@ -131,67 +124,3 @@ def _worker(name: str, queue: str, processes: str, printer: Printer) -> Child:
 
 def _environment() -> dict[str, str]:
     return os.environ.copy() | {"PYTHONUNBUFFERED": "1"}  # noqa: TID251  # for a child
-
-
-@dataclass
-class Crew:
-    """The children of one supervisor, the server first if there is one."""
-
-    members: Sequence[Child]
-    ledger: Path
-    grace: float
-
-    def run(self, servers: Servers, stopping: Stopping, *, announced: Callable[[], bool]) -> None:
-        """Start all, keep them running, and stop them in order once that is wished.
-
-        Workers wait until the server is up: together they would only slow its start.
-        """
-        waiting = list(self.members)
-        try:
-            self._start(waiting, names=("server",))
-            while not stopping.wishes:
-                if waiting and announced():
-                    self._start(waiting)
-                self._tend()
-                servers.tend()
-                time.sleep(_TICK)
-        finally:
-            self._stop(stopping)
-
-    def _start(self, waiting: list[Child], *, names: tuple[str, ...] = ()) -> None:
-        """Start those of ``waiting`` with one of these names, or all of them."""
-        for child in [child for child in waiting if not names or child.name in names]:
-            child.start()
-            waiting.remove(child)
-
-    def _tend(self) -> None:
-        """Start again who ended; keep the list of who runs."""
-        for child in self.members:
-            child.tend()
-        children.remember(self.ledger, self.members)
-
-    def _stop(self, stopping: Stopping) -> None:
-        """End the workers, then the server."""
-        self.members[0].printer.line(
-            "tunebox", "stopping; a run saves its checkpoint first, Ctrl-C again hurries"
-        )
-        workers = [child for child in self.members if child.name != "server"]
-        _end(workers, stopping, self.grace + _WORKER_MARGIN)
-        _end([child for child in self.members if child not in workers], stopping, _SERVER_GRACE)
-        self.ledger.unlink(missing_ok=True)
-
-
-def _end(group: Sequence[Child], stopping: Stopping, grace: float) -> None:
-    """Ask a group to end, wait, and kill what is left; a second wish shortens the wait."""
-    for child in group:
-        child.signal(signal.SIGTERM)
-    deadline, hurried = time.monotonic() + grace, False
-    while any(child.is_running for child in group) and time.monotonic() < deadline:
-        if stopping.wishes > 1 and not hurried:
-            hurried = True
-            deadline = min(deadline, time.monotonic() + _HURRY)
-            for child in group:
-                child.signal(signal.SIGTERM)
-        time.sleep(0.05)
-    for child in group:
-        child.kill()

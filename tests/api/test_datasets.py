@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.auth.models import AuditRow
-from app.datasets import analysis, repository
+from app.datasets import analysis, reading, repository
 from app.datasets.models import DatasetVersion, ProblemRow
 from app.datasets.problems import Code
 from app.jobs.models import Job
@@ -189,7 +189,7 @@ def test_a_check_that_fails_says_that_we_failed(client: Client, session: Session
 def test_bad_lines_are_known_for_the_trainer(client: Client, session: Session) -> None:
     version = analysed(session, upload(client, BAD, name="boxes").json())
 
-    assert analysis.bad_lines(get_storage(get_settings()), version) == (4, 7)
+    assert reading.bad_lines(get_storage(get_settings()), version) == (4, 7)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.datasets.problems import DETAIL_PER_CODE, Code
-from app.datasets.validation import cleaned, validate
+from app.datasets.reading import cleaned
+from app.datasets.validation import validate
 from tests.unit.test_validation_cases import (
     ANSWER,
     GOOD,

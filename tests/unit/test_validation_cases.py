@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from app.datasets.problems import CATALOGUE, Code, Problem, Severity
-from app.datasets.validation import Report, cleaned, validate
+from app.datasets.reading import cleaned
+from app.datasets.validation import Report, validate
 
 USER = {"role": "user", "content": "Where is my parcel?"}
 ANSWER = {"role": "assistant", "content": "It arrives tomorrow."}
