@@ -9,6 +9,7 @@ import errno
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import IO, Any, TypeVar
 
 from fastapi.concurrency import run_in_threadpool
@@ -22,6 +23,8 @@ from app.settings import Settings
 
 ALLOWED = frozenset({"name", "format", "dataset", "csrf_token"})
 _MAX_FIELD_BYTES = 4096
+_PLACE = "uploads"
+_ABANDONED = timedelta(days=1)  # an upload that a killed server left behind
 T = TypeVar("T")
 
 
@@ -145,7 +148,8 @@ async def receive(request: Request, *, settings: Settings, storage: Storage) -> 
     """
     boundary = _boundary(request)
     _require_room(request, settings)
-    received = Received(key=f"uploads/{new_id('up')}")
+    await run_in_threadpool(storage.sweep, _PLACE, older_than=_ABANDONED)
+    received = Received(key=f"{_PLACE}/{new_id('up')}")
     try:
         with await run_in_threadpool(storage.open, received.key, "wb") as target:
             form = _Form(target, received, max_bytes=settings.max_upload_bytes)

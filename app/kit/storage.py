@@ -6,12 +6,14 @@ against escapes. Knows no feature.
 
 import re
 import shutil
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
 
 import fsspec
 
 from app.errors import Invalid, NoSpace
+from app.kit.clock import utc_now
 from app.settings import Settings
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -63,6 +65,15 @@ class Storage:
     def local_path(self, key: str) -> Path | None:
         """Return where ``key`` lies on this machine, or None if the storage is remote."""
         return Path(self._path(key)) if self._url.startswith(("file:", "/")) else None
+
+    def sweep(self, folder: str, *, older_than: timedelta) -> None:
+        """Delete what lies in ``folder`` and was last written longer ago than ``older_than``."""
+        path = self._path(folder)
+        if not self._fs.exists(path):
+            return
+        for found in self._fs.ls(path, detail=False):
+            if utc_now() - self._fs.modified(found) > older_than:
+                self._fs.rm(found)
 
     def fetch(self, key: str, target: Path) -> None:
         """Copy ``key`` to the local file ``target``."""

@@ -117,14 +117,15 @@ def steps_of(config: RunConfig, *, examples: int, mean_tokens: float | None = No
     if config.objective is Objective.SIMULATED:
         return config.simulate.steps if config.simulate else 100
     training = config.training
+    if training.max_steps:
+        return training.max_steps
     trained = examples - math.floor(examples * config.data.validation_fraction)
     if training.packing:
         if mean_tokens is None:
-            return training.max_steps
+            return None
         trained = math.ceil(trained * min(mean_tokens, training.max_length) / training.max_length)
     per_epoch = math.ceil(trained / (training.batch_size * training.gradient_accumulation))
-    steps = max(1, math.ceil(per_epoch * training.epochs))
-    return min(steps, training.max_steps or steps)
+    return max(1, math.ceil(per_epoch * training.epochs))
 
 
 def _quantization(case: Case, decided: Decided) -> tuple[str, str]:

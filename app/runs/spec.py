@@ -72,7 +72,7 @@ class Training(Part):
         default=None,
         ge=1,
         le=10_000_000,
-        description="Stop after so many steps, whatever the epochs say.",
+        description="Exactly so many steps, whatever the epochs say.",
     )
     learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak learning rate.")
     scheduler: Literal["cosine", "linear", "constant"] = Field(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,6 +96,20 @@ def test_the_same_key_uploads_once_and_another_body_is_a_conflict(client: Client
     assert upload(client, name="boxes", headers=headers).json()["id"] == first["id"]
     assert upload(client, name="other", headers=headers).status_code == 409
     assert len(kept_files()) == 1
+
+
+def test_an_upload_that_a_killed_server_left_behind_goes_after_a_day(client: Client) -> None:
+    storage = get_storage(get_settings())
+    for name in ("old", "new"):
+        with storage.open(f"uploads/{name}", "wb") as part:
+            part.write(b"half")
+    old = storage.local_path("uploads/old")
+    assert old is not None
+    os.utime(old, (0, 0))
+
+    upload(client)
+
+    assert (storage.exists("uploads/old"), storage.exists("uploads/new")) == (False, True)
 
 
 def test_a_checked_dataset_tells_its_problems_by_line(client: Client, session: Session) -> None:

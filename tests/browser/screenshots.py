@@ -45,7 +45,7 @@ def launch(page: Page, box: Box) -> str:
     page.get_by_text("clean", exact=True).first.wait_for(timeout=60_000)
     page.goto(f"{box.url}/runs/new")
     page.locator("details.settings > summary").click()
-    page.get_by_label("Most steps").fill("60")
+    page.locator("[name='training.max_steps']").fill("60")
     page.get_by_role("button", name="Add to queue").last.click()
     page.wait_for_url("**/runs/run_*")
     page.get_by_text("Exact match").first.wait_for(timeout=300_000)

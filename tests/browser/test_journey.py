@@ -51,8 +51,8 @@ def launch(page: Page, box: Box, *, name: str, rate: str) -> str:
     page.goto(f"{box.url}/runs/new")
     page.get_by_role("textbox", name="Name").fill(name)
     page.locator("details.settings > summary").click()
-    page.get_by_label("Most steps").fill("40")
-    page.get_by_label("Most steps").press("Tab")
+    page.locator("[name='training.max_steps']").fill("40")
+    page.locator("[name='training.max_steps']").press("Tab")
     expect(page.get_by_text("1 change from")).to_be_visible()
     page.get_by_label("Learning rate").fill(rate)
     page.get_by_label("Learning rate").press("Tab")
@@ -74,6 +74,9 @@ def test_a_newcomer_launches_watches_evaluates_and_compares(page: Page, box: Box
     first = launch(page, box, name="first", rate="5e-3")
     watch_to_the_end(page)
     assert page.locator(".uplot canvas").count() >= 1
+    curve = f"{box.url}/api/v1/runs/{first.rsplit('/', 1)[1]}/metrics?names=train/loss"
+    series = page.request.get(curve).json()["series"]
+    assert series["train/loss"]["step"] == list(range(1, 41))
     second = launch(page, box, name="second", rate="2e-4")
     watch_to_the_end(page)
     ids = ",".join(address.rsplit("/", 1)[1] for address in (first, second))
@@ -94,13 +97,6 @@ def test_the_keyboard_alone_launches_a_run(page: Page, box: Box) -> None:
     page.keyboard.press("Control+Enter")
     page.wait_for_url("**/runs/run_*")
     expect(page.get_by_role("heading", level=1)).to_contain_text("by keyboard")
-
-
-def test_a_curve_is_whole_after_a_reload(page: Page, box: Box) -> None:
-    """Opens a finished run anew: every step's loss is there, once."""
-    run = page.request.get(f"{box.url}/api/v1/runs?q=first").json()["items"][0]
-    series = page.request.get(f"{box.url}/api/v1/runs/{run['id']}/metrics?names=train/loss").json()
-    assert series["series"]["train/loss"]["step"] == list(range(1, 41))
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -135,3 +131,27 @@ def test_no_page_has_a_serious_barrier_or_scrolls_sideways(
         ]
     context.close()
     assert wrong == []
+
+
+def test_a_failed_run_says_why_and_offers_the_next_step(page: Page, box: Box) -> None:
+    """A simulated run runs out of memory; its page has cause, evidence and a retry."""
+    listed = page.request.get(f"{box.url}/api/v1/datasets").json()["items"]
+    model = page.request.get(f"{box.url}/api/v1/base_models").json()["items"][0]["id"]
+    config = {
+        "objective": "simulated",
+        "simulate": {
+            "steps": 20,
+            "step_seconds": 0.02,
+            "fail": {"kind": "out_of_memory", "at_step": 5},
+        },
+    }
+    ready = next(item["id"] for item in listed if item["status"] == "ready")
+    token = page.locator("input[name=csrf_token]").first.get_attribute("value") or ""
+    made = page.request.post(
+        f"{box.url}/api/v1/runs",
+        data={"name": "too large", "dataset": ready, "base_model": model, "config": config},
+        headers={"X-CSRF-Token": token, "Origin": box.url},
+    ).json()
+    page.goto(f"{box.url}/runs/{made['id']}")
+    expect(page.get_by_text("Out of memory").first).to_be_visible(timeout=SLOW)
+    expect(page.get_by_role("button", name="Retry").first).to_be_visible()

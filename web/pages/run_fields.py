@@ -71,7 +71,7 @@ GROUPS: tuple[tuple[str, tuple[FormField, ...]], ...] = (
             ),
             FormField("training.warmup_ratio", "Warm-up", unit="%", percent=True),
             FormField("training.epochs", "Epochs"),
-            FormField("training.max_steps", "Most steps", optional=True),
+            FormField("training.max_steps", "Steps", optional=True),
             FormField("training.batch_size", "Batch size"),
             FormField("training.gradient_accumulation", "Accumulation"),
             FormField("training.weight_decay", "Weight decay"),
