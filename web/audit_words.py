@@ -23,10 +23,10 @@ SENTENCES: Mapping[str, str] = {
     "run.resume": "resumed {subject}",
     "run.retry": "retried {subject}",
     "run.delete": "deleted {name}",
-    "dataset.create": "uploaded {name}",
-    "dataset.version": "uploaded a version of {name}",
+    "dataset.upload": "uploaded {name} v{version}",
     "dataset.delete": "deleted the dataset {name}",
-    "base_model.create": "added the model {name}",
+    "base_model.register": "added the model {name}",
+    "base_model.download": "downloads the model {name}",
     "base_model.delete": "deleted the model {name}",
     "job.stop": "stopped {subject}",
 }

@@ -134,7 +134,12 @@ def _new_version(
         action="dataset.upload",
         subject_type="dataset",
         subject_id=dataset.id,
-        detail={"version": version.number, "sha256": version.sha256, "bytes": version.bytes},
+        detail={
+            "name": dataset.name,
+            "version": version.number,
+            "sha256": version.sha256,
+            "bytes": version.bytes,
+        },
     )
     jobs.submit(
         session,

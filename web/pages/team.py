@@ -16,6 +16,7 @@ from app.auth import service, users
 from app.auth.models import AuditRow, OneTimeLink, User, UserSession
 from app.auth.roles import Role
 from app.auth.users import Invitation
+from app.demo import service as demo
 from app.dependencies import (
     Admin,
     CurrentUser,
@@ -125,7 +126,11 @@ def _members(session: Session) -> tuple[MemberRow, ...]:
     latest = func.max(UserSession.last_seen_at)
     browsers = select(UserSession.user_id, latest).group_by(UserSession.user_id)
     seen = {row[0]: row[1] for row in session.execute(browsers)}
-    return tuple(MemberRow(one, runs.get(one.id, 0), seen.get(one.id)) for one in people)
+    return tuple(
+        MemberRow(one, runs.get(one.id, 0), seen.get(one.id))
+        for one in people
+        if one.email != demo.EMAIL  # owns the demo and is nobody
+    )
 
 
 @router.get("/audit", name="pages.team.audit")
