@@ -17,7 +17,7 @@ DASH = "–"  # an en dash stands for "not known"
 MINUS = "−"  # a true minus sign, as wide as a plus
 UNKNOWN = Markup("–")  # the same as markup
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_SMALL = 0.001
+_SMALL = 0.01
 
 
 def number(value: float | None) -> str:

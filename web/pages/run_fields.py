@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.runs.spec import RunConfig
+from web.filters import learning_rate
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,8 @@ def shown(field: FormField, value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if field.kind == "text" and isinstance(value, float):
+        return learning_rate(value)
     if isinstance(value, float):
         return f"{value * 100 if field.percent else value:.6g}"
     return str(value)
