@@ -34,7 +34,9 @@ ENDINGS = "ing er ed tion ly ness al ive ous ment able ful est ity ize ward like
 WORDS = [stem + ending for stem in STEMS.split() for ending in ENDINGS.split()]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 STEPS, SKIPPED = 16, 5
+ROWS = 1000  # TRL packs a thousand rows at a time: with no more, both pack the same rows
 BATCH, ACCUMULATION, MAX_LENGTH = 2, 4, 2048
+SEED = 42
 
 
 def rows(count: int, *, longest: int = 900) -> list[dict[str, Any]]:
@@ -101,9 +103,12 @@ def run(folder: Path, variant: str) -> None:
     from unsloth import FastLanguageModel  # isort: skip  # must be there before transformers is
     import torch
     from datasets import Dataset
+    from torch.utils.data import SequentialSampler
     from transformers import TrainerCallback
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
+
+    from worker.trainer.packing import order_of_epoch
 
     model, tokenizer = FastLanguageModel.from_pretrained(
         str(folder),
@@ -120,17 +125,32 @@ def run(folder: Path, variant: str) -> None:
         lora_dropout=0,
         bias="none",
         use_gradient_checkpointing="unsloth",
-        random_state=42,
+        random_state=SEED,
     )
-    texts = [tokenizer.apply_chat_template(r["messages"], tokenize=False) for r in rows(1200)]
+    found = rows(ROWS)
+    if variant == "unpacked":  # in our trainer's order: the same rows meet in a batch
+        found = [found[place] for place in order_of_epoch(0, rows=ROWS, seed=SEED)]
+    texts = [tokenizer.apply_chat_template(row["messages"], tokenize=False) for row in found]
     marks: list[tuple[float, int]] = []
+    largest = 0
+
+    class Measured(SFTTrainer):
+        def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+            if variant == "packed":
+                return super()._get_train_sampler(*args, **kwargs)
+            return SequentialSampler(range(ROWS))
+
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            nonlocal largest
+            largest = max(largest, inputs["input_ids"].numel())
+            return super().compute_loss(model, inputs, *args, **kwargs)
 
     class Marks(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             torch.cuda.synchronize()
             marks.append((time.time(), state.num_input_tokens_seen))
 
-    trainer = SFTTrainer(
+    trainer = Measured(
         model=model,
         processing_class=tokenizer,
         train_dataset=Dataset.from_dict({"text": texts}),
@@ -146,7 +166,7 @@ def run(folder: Path, variant: str) -> None:
             bf16=True,
             report_to="none",
             save_strategy="no",
-            seed=42,
+            seed=SEED,
             max_length=MAX_LENGTH,
             dataset_text_field="text",
             packing=variant == "packed",
@@ -161,6 +181,7 @@ def run(folder: Path, variant: str) -> None:
     figures = {
         "tokens_per_second": (after - before) / (end - begin),
         "tokens_per_step": (after - before) / (STEPS - SKIPPED),
+        "largest_batch_tokens": largest,
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
         "losses": losses[:3],
     }

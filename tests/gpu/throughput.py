@@ -3,8 +3,8 @@
     python -m tests.gpu.throughput OUT_DIR --size 1b [--resume] [--out-of-memory]
 
 Writes figures.json into OUT_DIR and ends with 1 if a promise is broken: tokens per second at least
-0.99 of the baseline's, peak memory no higher, and if asked: a stopped run goes on, its adapter
-loads in plain PEFT, and too large a batch ends as ``out_of_memory``.
+0.99 of the baseline's, peak memory no higher (within 0.1 %), and if asked: a stopped run goes on,
+its adapter loads in plain PEFT, and too large a batch ends as ``out_of_memory``.
 """
 
 import argparse
@@ -15,16 +15,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from app.jobs.state import EXIT_CODES, EXIT_DONE, EXIT_STOPPED, FailureKind
-from tests.gpu.baseline import ACCUMULATION, BATCH, MAX_LENGTH, SKIPPED, STEPS, rows
+from tests.gpu.baseline import ACCUMULATION, BATCH, MAX_LENGTH, ROWS, SEED, SKIPPED, STEPS, rows
 
 SHARED = Path("/dev/shm")
 WORK = (SHARED if SHARED.is_dir() else Path("/tmp")) / "tunebox-gpu"  # 16 GB are read four times
 ENOUGH = 0.99
+ALIKE = 1.001  # peak memory: the allocator rounds, and orders of packed rows differ
 
 
 class Figures:
@@ -81,7 +83,7 @@ def job(name: str, model: Path, training: dict[str, Any], **config: Any) -> Path
 def dataset(longest: int) -> Path:
     """Write the rows that both train, or shorter ones."""
     path = WORK / f"rows-{longest}.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows(1200, longest=longest)))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows(ROWS, longest=longest)))
     return path
 
 
@@ -120,10 +122,32 @@ def ours(name: str, model: Path, variant: str) -> dict[str, Any]:
     return {
         "tokens_per_second": tokens / seconds,
         "tokens_per_step": tokens / (STEPS - SKIPPED),
+        "largest_batch_tokens": largest_batch(model, packing=variant == "packed"),
         "peak_gib": summary["peak_memory_bytes"] / 2**30,
         "losses": [step["values"]["train/loss"] for step in steps[:3]],
         "first_step_ended_after_s": moment(steps[0]) - moment(events(folder)[0]),
     }
+
+
+def largest_batch(model: Path, *, packing: bool) -> int:
+    """Return the tokens, padding included, of the largest batch that our trainer built."""
+    from transformers import AutoTokenizer
+
+    from worker.trainer.data import encode, read_examples
+    from worker.trainer.packing import alone, pack, rows_of_step
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    read = read_examples(dataset(900))
+    encoded = [encode(tokenizer, example, assistant_only=False) for example in read]
+    rows = pack(encoded, max_length=MAX_LENGTH) if packing else alone(encoded)
+    sizes = [sum(len(one.ids) for one in row) for row in rows]
+    largest, in_step = 0, BATCH * ACCUMULATION
+    for step in range(STEPS):
+        order = rows_of_step(step, rows=len(rows), rows_in_step=in_step, seed=SEED)
+        for at in range(0, len(order), BATCH):
+            batch = [sizes[row] for row in order[at : at + BATCH]]
+            largest = max(largest, sum(batch) if packing else max(batch) * len(batch))
+    return largest
 
 
 def moment(event: dict[str, Any]) -> float:
@@ -141,16 +165,16 @@ def baseline(model: Path, variant: str) -> dict[str, Any]:
     return json.loads(found[0].removeprefix("RESULT "))
 
 
-def speed(figures: Figures, size: str, model: Path) -> None:
-    """Measure both, packed and not, one right after the other."""
-    for variant in ("packed", "unpacked"):
+def speed(figures: Figures, size: str, model: Path, variants: Sequence[str]) -> None:
+    """Measure both trainers, one right after the other."""
+    for variant in variants:
         mine, theirs = ours(f"{size}-{variant}", model, variant), baseline(model, variant)
         figures.add(f"{size} {variant} ours", mine)
         figures.add(f"{size} {variant} baseline", theirs)
         share = mine["tokens_per_second"] / theirs["tokens_per_second"]
         figures.add(f"{size} {variant} speed", share, kept=share >= ENOUGH)
         memory = mine["peak_gib"] / theirs["peak_gib"]
-        figures.add(f"{size} {variant} memory", memory, kept=memory <= 1.0)
+        figures.add(f"{size} {variant} memory", memory, kept=memory <= ALIKE)
 
 
 def stop_and_resume(figures: Figures, model: Path) -> Path:
@@ -231,6 +255,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--size", default="1b", choices=["tiny", "1b", "8b"])
+    parser.add_argument("--variants", nargs="+", default=["packed", "unpacked"])
     parser.add_argument("--resume", action="store_true", help="stop, resume, load in plain PEFT")
     parser.add_argument("--out-of-memory", action="store_true")
     chosen = parser.parse_args()
@@ -241,7 +266,7 @@ def main() -> int:
         command = [sys.executable, "-m", "tests.gpu.baseline", "make", str(model), chosen.size]
         subprocess.run(command, check=True)
     figures.add("made model in s", time.time() - began)
-    speed(figures, chosen.size, model)
+    speed(figures, chosen.size, model, chosen.variants)
     if chosen.resume:
         plain_peft(figures, stop_and_resume(figures, model), model)
     if chosen.out_of_memory:
