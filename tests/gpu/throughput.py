@@ -3,8 +3,8 @@
     python -m tests.gpu.throughput OUT_DIR --size 1b [--resume] [--out-of-memory]
 
 Writes figures.json into OUT_DIR and ends with 1 if a promise is broken: tokens per second at least
-0.99 of the baseline's, peak memory no higher (within 0.1 %), and if asked: a stopped run goes on,
-its adapter loads in plain PEFT, and too large a batch ends as ``out_of_memory``.
+0.99 of the baseline's, peak memory no higher, and if asked: a stopped run goes on, its adapter
+loads in plain PEFT, and too large a batch ends as ``out_of_memory``.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from tests.gpu.baseline import ACCUMULATION, BATCH, MAX_LENGTH, ROWS, SEED, SKIP
 SHARED = Path("/dev/shm")
 WORK = (SHARED if SHARED.is_dir() else Path("/tmp")) / "tunebox-gpu"  # 16 GB are read four times
 ENOUGH = 0.99
-ALIKE = 1.001  # peak memory: the allocator rounds, and orders of packed rows differ
+VARIANTS = ("packed", "unpacked")
 
 
 class Figures:
@@ -57,6 +57,7 @@ def job(name: str, model: Path, training: dict[str, Any], **config: Any) -> Path
         "assistant_only_loss": False,
         "scheduler": "linear",
         "warmup_ratio": 0,
+        "seed": SEED,
     }
     content = {
         "run": {
@@ -174,7 +175,7 @@ def speed(figures: Figures, size: str, model: Path, variants: Sequence[str]) -> 
         share = mine["tokens_per_second"] / theirs["tokens_per_second"]
         figures.add(f"{size} {variant} speed", share, kept=share >= ENOUGH)
         memory = mine["peak_gib"] / theirs["peak_gib"]
-        figures.add(f"{size} {variant} memory", memory, kept=memory <= ALIKE)
+        figures.add(f"{size} {variant} memory", memory, kept=memory <= 1.0)
 
 
 def stop_and_resume(figures: Figures, model: Path) -> Path:
@@ -255,7 +256,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--size", default="1b", choices=["tiny", "1b", "8b"])
-    parser.add_argument("--variants", nargs="+", default=["packed", "unpacked"])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument("--resume", action="store_true", help="stop, resume, load in plain PEFT")
     parser.add_argument("--out-of-memory", action="store_true")
     chosen = parser.parse_args()
