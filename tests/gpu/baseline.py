@@ -6,12 +6,14 @@
 Random weights cost what trained ones cost: speed and memory carry over, loss does not.
 """
 
+import itertools
 import json
 import os
 import random
 import sys
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # noqa: TID251  # read when the libraries load
@@ -33,8 +35,8 @@ STEMS = "the of and to in is was for on with as by at from it an be this that ar
 ENDINGS = "ing er ed tion ly ness al ive ous ment able ful est ity ize ward like wise"
 WORDS = [stem + ending for stem in STEMS.split() for ending in ENDINGS.split()]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-STEPS, SKIPPED = 16, 5
-ROWS = 1000  # TRL packs a thousand rows at a time: with no more, both pack the same rows
+STEPS, SKIPPED = 24, 8
+ROWS = 4000  # packed, an epoch is longer than STEPS
 BATCH, ACCUMULATION, MAX_LENGTH = 2, 4, 2048
 SEED = 42
 
@@ -98,6 +100,21 @@ def make(folder: Path, size: str) -> None:
     model.save_pretrained(folder, max_shard_size="4GB")
 
 
+def rows_in_order(tokenizer: Any, *, packing: bool) -> dict[str, list[Any]]:
+    """Return our trainer's rows in its order, in TRL's columns: both then train equal batches."""
+    from worker.trainer.data import Example, encode
+    from worker.trainer.packing import alone, order_of_epoch, pack
+
+    examples = [Example(line, row["messages"]) for line, row in enumerate(rows(ROWS), start=1)]
+    encoded = [encode(tokenizer, example, assistant_only=False) for example in examples]
+    filled = pack(encoded, max_length=MAX_LENGTH) if packing else alone(encoded)
+    ordered = [filled[place] for place in order_of_epoch(0, rows=len(filled), seed=SEED)]
+    columns = {"input_ids": [[token for one in row for token in one.ids] for row in ordered]}
+    if packing:
+        columns["seq_lengths"] = [[len(one.ids) for one in row] for row in ordered]
+    return columns
+
+
 def run(folder: Path, variant: str) -> None:
     """Train by Unsloth and TRL alone, and print speed and peak memory."""
     from unsloth import FastLanguageModel  # isort: skip  # must be there before transformers is
@@ -107,8 +124,6 @@ def run(folder: Path, variant: str) -> None:
     from transformers import TrainerCallback
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
-
-    from worker.trainer.packing import order_of_epoch
 
     model, tokenizer = FastLanguageModel.from_pretrained(
         str(folder),
@@ -127,18 +142,14 @@ def run(folder: Path, variant: str) -> None:
         use_gradient_checkpointing="unsloth",
         random_state=SEED,
     )
-    found = rows(ROWS)
-    if variant == "unpacked":  # in our trainer's order: the same rows meet in a batch
-        found = [found[place] for place in order_of_epoch(0, rows=ROWS, seed=SEED)]
-    texts = [tokenizer.apply_chat_template(row["messages"], tokenize=False) for row in found]
+    batches = rows_in_order(tokenizer, packing=variant == "packed")
+    texts = [tokenizer.apply_chat_template(row["messages"], tokenize=False) for row in rows(ROWS)]
     marks: list[tuple[float, int]] = []
     largest = 0
 
     class Measured(SFTTrainer):
         def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
-            if variant == "packed":
-                return super()._get_train_sampler(*args, **kwargs)
-            return SequentialSampler(range(ROWS))
+            return SequentialSampler(range(len(batches["input_ids"])))
 
         def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             nonlocal largest
@@ -174,13 +185,16 @@ def run(folder: Path, variant: str) -> None:
             include_num_input_tokens_seen="non_padding",
         ),
     )
+    trainer.train_dataset = Dataset.from_dict(batches)
     torch.cuda.reset_peak_memory_stats()
     trainer.train()
-    (begin, before), (end, after) = marks[SKIPPED - 1], marks[-1]
+    seconds = [after[0] - before[0] for before, after in itertools.pairwise(marks[SKIPPED - 1 :])]
+    tokens = (marks[-1][1] - marks[SKIPPED - 1][1]) / len(seconds)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     figures = {
-        "tokens_per_second": (after - before) / (end - begin),
-        "tokens_per_step": (after - before) / (STEPS - SKIPPED),
+        "tokens_per_second": tokens / median(seconds),
+        "tokens_per_step": tokens,
+        "step_seconds": [round(one, 3) for one in seconds],
         "largest_batch_tokens": largest,
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
         "losses": losses[:3],
