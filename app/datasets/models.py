@@ -38,7 +38,13 @@ class DatasetVersion(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     filename: Mapped[str]
     storage_key: Mapped[str]
+    container: Mapped[str | None]  # jsonl | json | csv | tsv | parquet, once it is known
+    compression: Mapped[str | None]  # gzip | zstd
     format: Mapped[str | None]
+    declared_format: Mapped[str | None]  # what the user says it is; else it is detected
+    mapping: Mapped[dict[str, Any] | None]  # our column → the file's
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("dataset_versions.id"))
+    recipe: Mapped[dict[str, Any] | None]  # how it was made from its parent
     status: Mapped[str]  # checking | ready | invalid | failed
     examples: Mapped[int | None] = mapped_column(BigInteger)
     errors: Mapped[int | None] = mapped_column(BigInteger)
@@ -49,7 +55,101 @@ class DatasetVersion(Base):
     failure: Mapped[str | None]
     created_by: Mapped[str] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    first_stage_at: Mapped[datetime | None]  # all that rows say by themselves is known
     checked_at: Mapped[datetime | None]
+
+    @property
+    def folder(self) -> str:
+        """Return the storage key below which all files of this version lie."""
+        return f"datasets/{self.id}"
+
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether the file as uploaded has one row of JSON a line."""
+        return self.container in {None, "jsonl"} and self.compression is None
+
+    @property
+    def rows_key(self) -> str:
+        """Return the storage key of the rows, one JSON object a line, with the file's columns."""
+        return self.storage_key if self.is_plain else f"{self.folder}/rows"
+
+    @property
+    def table_key(self) -> str:
+        """Return the storage key of the table: where each row lies (see ``table``)."""
+        return f"{self.folder}/table"
+
+    @property
+    def groups_key(self) -> str:
+        """Return the storage key of each row's group: rows that repeat each other share one."""
+        return f"{self.folder}/groups"
+
+    @property
+    def bands_key(self) -> str:
+        """Return the storage key of each row's MinHash bands (see ``similarity``)."""
+        return f"{self.folder}/bands"
+
+
+class TokenReport(Base):
+    """What a version costs in tokens of a base model; ``result`` once its job is done."""
+
+    __tablename__ = "token_reports"
+    __table_args__ = (UniqueConstraint("version_id", "base_model_id", "max_length"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    version_id: Mapped[str] = mapped_column(
+        ForeignKey("dataset_versions.id", ondelete="CASCADE"), index=True
+    )
+    base_model_id: Mapped[str] = mapped_column(ForeignKey("base_models.id", ondelete="CASCADE"))
+    max_length: Mapped[int]
+    result: Mapped[dict[str, Any] | None]
+    failure: Mapped[str | None]
+    created_by: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    finished_at: Mapped[datetime | None]
+
+
+class DatasetSplit(Base):
+    """Which rows of a version are held out; never changed, so that runs compared share it.
+
+    The rows' sides lie in the storage, one byte a row in the table's order: 0 trained, 1 held out.
+    """
+
+    __tablename__ = "dataset_splits"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    version_id: Mapped[str] = mapped_column(
+        ForeignKey("dataset_versions.id", ondelete="CASCADE"), index=True
+    )
+    method: Mapped[str]  # random | file | column | group | stratified
+    parameters: Mapped[dict[str, Any]]
+    result: Mapped[dict[str, Any]]  # counts of both sides, and what was moved to keep them apart
+    sha256: Mapped[str]  # over the sides
+    created_by: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    @property
+    def key(self) -> str:
+        """Return the storage key of the rows' sides."""
+        return f"datasets/{self.version_id}/split-{self.id}"
+
+
+class Upload(Base):
+    """A file on its way in piece by piece; it is a version once all of it is here."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    filename: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)  # of the whole file
+    received: Mapped[int] = mapped_column(BigInteger, default=0)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    updated_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    @property
+    def key(self) -> str:
+        """Return the storage key of what has come so far."""
+        return f"uploads/{self.id}"
 
 
 class ProblemRow(Base):
