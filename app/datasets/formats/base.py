@@ -28,14 +28,28 @@ class Turn:
     text: str
 
 
-class DatasetFormat(Protocol):
-    """A way to write examples as JSON objects."""
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column by our name, what it holds in plain words, and whether every row needs it."""
 
     name: str
     title: str
+    required: bool = True
+
+
+class DatasetFormat(Protocol):
+    """A way to write examples as JSON objects. Rows come with our names for the columns."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
 
     def recognises(self, row: Row) -> bool:
         """Tell whether ``row`` is meant to be of this format, right or wrong."""
+        ...
+
+    def is_whole(self, row: Row) -> bool:
+        """Tell whether ``row`` has every column that this format needs."""
         ...
 
     def findings(self, row: Row) -> list[Finding]:
@@ -44,6 +58,14 @@ class DatasetFormat(Protocol):
 
     def turns(self, row: Row) -> list[Turn]:
         """Return the readable turns of ``row``; what is broken is left out."""
+        ...
+
+    def conversation(self, row: Row) -> list[dict[str, Any]] | None:
+        """Return what a chat template gets of a good row, or None if it is not one conversation.
+
+        Each turn has ``role`` (system, user, assistant or tool) and ``content`` (text; None beside
+        ``tool_calls`` only), and ``tool_calls``, ``tool_call_id``, ``name``, ``weight`` if given.
+        """
         ...
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from app.datasets.formats.base import Finding, Path, Row, Turn, shortened, strings
+from app.datasets.formats.base import Column, Finding, Path, Row, Turn, shortened, strings
 from app.datasets.problems import Code
 
 SHORT_ANSWER_CHARACTERS = 8
@@ -46,6 +46,7 @@ _FREE_KEYS = frozenset(
 )
 _ROW_KEYS = _FREE_KEYS | {"messages"}
 _TURN_KEYS = _FREE_KEYS | {"role", "content", "weight"}
+_KEPT = ("name", "tool_calls", "tool_call_id", "weight")
 _PART_KEYS = frozenset({"type", "text"})
 
 
@@ -63,9 +64,14 @@ class Messages:
 
     name = "messages"
     title = "messages (role and content)"
+    columns = (Column("messages", "the conversation: a list of turns with role and content"),)
 
     def recognises(self, row: Row) -> bool:
         """Tell whether ``row`` has messages at all."""
+        return "messages" in row
+
+    def is_whole(self, row: Row) -> bool:
+        """Tell whether ``row`` has messages."""
         return "messages" in row
 
     def findings(self, row: Row) -> list[Finding]:
@@ -95,6 +101,19 @@ class Messages:
             for turn in messages
             if type(turn) is dict and type(turn.get("role")) is str and turn["role"] in ROLES
         ]
+
+    def conversation(self, row: Row) -> list[dict[str, Any]]:
+        """Return the turns with our roles and with text as content."""
+        return [_written(turn) for turn in row["messages"]]
+
+
+def _written(turn: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: turn[key] for key in _KEPT if key in turn}
+    text = content_text(turn.get("content"))
+    return {
+        "role": ROLES[turn["role"]],
+        "content": text or None if calls_tools(turn) else text,
+    } | kept
 
 
 def content_text(content: object) -> str:
