@@ -14,7 +14,6 @@ from app.auth import users
 from app.auth.models import User
 from app.auth.roles import Actor
 from app.datasets import receiving, service
-from app.datasets.models import DatasetVersion
 from app.datasets.service import Content, DatasetView
 from app.dependencies import (
     CurrentUser,
@@ -29,6 +28,7 @@ from app.dependencies import (
 from app.errors import AppError
 from app.kit.storage import Storage, get_storage
 from web.htmx import HtmxDep, Toast, hx_redirect, redirect, toast
+from web.pages.dataset_head import Head, head_of
 from web.pages.dataset_view import (
     Examples,
     Lines,
@@ -95,10 +95,7 @@ class DatasetPage:
     """One version of a dataset, with everything known of it."""
 
     template: ClassVar[str] = "datasets/detail.html"
-    dataset: DatasetView
-    version: DatasetVersion
-    owner: User | None
-    may_change: bool
+    head: Head
     summary: Summary
     problems: Problems
     statistics: Statistics
@@ -185,14 +182,10 @@ def detail(  # each is a query parameter or a dependency
     code: str | None = None,
 ) -> Response:
     """Show one version of a dataset."""
-    view = service.get(session, dataset_id=dataset_id)
-    of = service.get_version(session, dataset_id=dataset_id, number=version)
-    owner_id = view.dataset.owner_id
+    head = head_of(session, actor, dataset_id=dataset_id, number=version, section="overview")
+    of = head.version
     page = DatasetPage(
-        dataset=view,
-        version=of,
-        owner=users.by_id(session, {owner_id}).get(owner_id),
-        may_change=actor.owns(owner_id),
+        head=head,
         summary=summary_of(session, of),
         problems=problems_of(session, of, opened=code),
         statistics=statistics_of(of),

@@ -1,0 +1,78 @@
+"""What stands above every page of a dataset: its name, the version shown, and the sections.
+
+Knows the sections' addresses, and nothing of what they show.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sqlalchemy.orm import Session
+
+from app.auth import users
+from app.auth.models import User
+from app.auth.roles import Actor
+from app.datasets import service
+from app.datasets.formats import FORMATS
+from app.datasets.models import DatasetVersion
+from app.datasets.service import DatasetView
+
+SECTIONS = (
+    ("overview", "Problems", ""),
+    ("examples", "Examples", "/rows"),
+    ("tokens", "Tokens", "/tokens"),
+    ("repeats", "Repeats", "/repeats"),
+    ("splits", "Splits", "/splits"),
+    ("versions", "Versions", "/versions"),
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section's link."""
+
+    title: str
+    href: str
+    current: bool
+
+
+@dataclass(frozen=True)
+class Head:
+    """Name, version, actions, and the sections of a dataset."""
+
+    template: ClassVar[str] = "datasets/_head.html"
+    dataset: DatasetView
+    version: DatasetVersion
+    owner: User | None
+    may_change: bool
+    sections: tuple[Section, ...]
+
+    @property
+    def kind(self) -> str:
+        """Say what the version's rows are."""
+        known = FORMATS.get(self.version.format or "")
+        return known.title if known else "Rows of a format not known"
+
+    @property
+    def usable(self) -> bool:
+        """Tell whether a run could use the version shown."""
+        return self.version.status in {"ready", "invalid"} and bool(self.version.examples)
+
+
+def head_of(
+    session: Session, actor: Actor, *, dataset_id: str, number: int | None, section: str
+) -> Head:
+    """Return the head of a dataset's page; ``NotFound`` if there is no such version."""
+    view = service.get(session, dataset_id=dataset_id)
+    version = service.get_version(session, dataset_id=dataset_id, number=number)
+    owner_id = view.dataset.owner_id
+    query = f"?version={version.number}" if version.number != view.latest.number else ""
+    return Head(
+        dataset=view,
+        version=version,
+        owner=users.by_id(session, {owner_id}).get(owner_id),
+        may_change=actor.owns(owner_id),
+        sections=tuple(
+            Section(title, f"/datasets/{dataset_id}{path}{query}", name == section)
+            for name, title, path in SECTIONS
+        ),
+    )
