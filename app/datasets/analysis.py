@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 from app.datasets import repository
 from app.datasets.models import DatasetVersion
 from app.datasets.problems import Problem
-from app.datasets.reading import bad_lines_key
 from app.datasets.validation import Report, validate
 from app.errors import NotFound
 from app.kit.clock import utc_now
@@ -46,11 +45,12 @@ def analyse(
             f"{done / 2**20:,.0f} of {version.bytes / 2**20:,.0f} MiB, {found:,} problems so far",
         )
 
-    with storage.open(version.storage_key) as stream:
-        report = validate(stream, emit=store.add, progress=tell)
+    with (
+        storage.open(version.storage_key) as stream,
+        storage.open(version.table_key, "wb") as table,
+    ):
+        report = validate(stream, emit=store.add, progress=tell, table=table)
     store.flush()
-    with storage.open(bad_lines_key(version), "wb") as target:
-        target.write("\n".join(map(str, report.bad_lines)).encode())
     with open_session() as session:
         _publish(_version(session, version_id), report)
     return report

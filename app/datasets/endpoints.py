@@ -189,8 +189,7 @@ def examples(  # each is a query parameter
     """Show rows as they stand in the file, from a line on."""
     del actor
     of = service.get_version(session, dataset_id=dataset_id, number=version)
-    with storage.open(of.storage_key) as stream:
-        found, following = reading.examples(stream, first=line, limit=limit)
+    found, following = reading.examples(storage, of, first=line, limit=limit)
     return schemas.ExampleList(
         items=[schemas.ExampleOut.model_validate(row) for row in found],
         next=following,

@@ -1,58 +1,149 @@
-"""The files of a version: as uploaded, cleaned, and single rows from a line on.
+"""The files of a version: its rows by place or by line, as uploaded, and cleaned.
 
-Reads the storage; knows no query, no HTTP and nothing of how problems are found.
+Reads the storage through the table that the check wrote; knows no query, no HTTP and nothing of
+how problems are found.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
-import msgspec
-
-from app.datasets.lines import BOM, lines
+from app.datasets.formats import FORMATS, mapped
+from app.datasets.formats.base import DatasetFormat, Row, Turn
+from app.datasets.lines import BOM, LINE_LIMIT, lines
 from app.datasets.models import DatasetVersion
+from app.datasets.rows import parse
+from app.datasets.table import HAS_ERROR, RowPlace, TableReader, as_places
+from app.errors import Conflict
 from app.kit.storage import Storage
 
 _LONGEST_SHOWN = 200_000  # characters of a row that is shown as text
+_ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
 class Example:
-    """A row: its line, the parsed JSON, or its text where it is none."""
+    """A row: its line, the parsed JSON as it stands in the file, or its text if it is none."""
 
     line: int
     row: Any
     text: str | None
 
 
-def examples(stream: IO[bytes], *, first: int, limit: int) -> tuple[list[Example], int | None]:
+class Rows:
+    """The opened rows of a checked version; use ``Rows.open``.
+
+    A row's place is its number from 0 in the file's order; lines are what users see.
+    """
+
+    def __init__(self, stream: IO[bytes], table: TableReader, version: DatasetVersion) -> None:
+        self.table = table
+        self.format: DatasetFormat | None = FORMATS.get(version.format or "")
+        self._stream, self._mapping = stream, version.mapping
+
+    @staticmethod
+    @contextmanager
+    def open(storage: Storage, version: DatasetVersion) -> Iterator["Rows"]:
+        """Open a version's rows; ``Conflict`` where its check has not written their table yet."""
+        _require_table(storage, version)
+        with storage.open(version.rows_key) as stream, storage.open(version.table_key) as table:
+            yield Rows(stream, TableReader(table), version)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def place(self, number: int) -> RowPlace:
+        """Return where row ``number`` lies; ``IndexError`` where there is none."""
+        return self.table.row(number)
+
+    def from_line(self, line: int, limit: int) -> list[RowPlace]:
+        """Return up to ``limit`` rows from the one on ``line``, or the next behind it, on."""
+        return self.table.rows(self.table.place_of_line(line), limit)
+
+    def data(self, place: RowPlace) -> bytes:
+        """Return a row's bytes without its line's ending; of one above 16 MiB its start."""
+        return self.read(place.offset, min(place.size, LINE_LIMIT))
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes of the rows file from ``offset`` on."""
+        self._stream.seek(offset)
+        return self._stream.read(size)
+
+    def row(self, place: RowPlace) -> Row | None:
+        """Return a row with our names for its columns, or None if it is no JSON object."""
+        if place.size > LINE_LIMIT:
+            return None
+        value, _ = parse(self.data(place))
+        return mapped(value, self._mapping) if type(value) is dict else None
+
+    def turns(self, place: RowPlace) -> Sequence[Turn]:
+        """Return the readable turns of a row."""
+        row = self.row(place)
+        return [] if row is None or self.format is None else self.format.turns(row)
+
+    def conversations(
+        self, places: Iterable[int] | None = None
+    ) -> Iterator[tuple[RowPlace, list[dict[str, Any]]]]:
+        """Yield what a chat template gets of each good row, of all or of those at ``places``.
+
+        Rows with errors, and rows that are not one conversation, are passed over.
+        """
+        if self.format is None:
+            return
+        for place in self._all() if places is None else map(self.place, places):
+            row = self.row(place) if place.is_good else None
+            turns = None if row is None else self.format.conversation(row)
+            if turns is not None:
+                yield place, turns
+
+    def _all(self) -> Iterator[RowPlace]:
+        for first, records in self.table.blocks(_ROWS_AT_ONCE):
+            yield from as_places(first, records)
+
+    def example(self, place: RowPlace) -> Example:
+        """Return a row as it stands in the file, to be shown."""
+        if place.size > LINE_LIMIT:
+            return Example(place.line, None, "This row is longer than 16 MiB.")
+        data = self.data(place)
+        value, faults = parse(data)
+        if not faults:
+            return Example(place.line, value, None)
+        return Example(place.line, None, data[:_LONGEST_SHOWN].decode("utf-8", "replace"))
+
+
+def _require_table(storage: Storage, version: DatasetVersion) -> None:
+    if not storage.exists(version.table_key):
+        raise Conflict(
+            "The rows of this version have not been read yet. Wait until its check is done; "
+            "if it is done, upload the file again.",
+            code="dataset_not_checked",
+        )
+
+
+def examples(
+    storage: Storage, version: DatasetVersion, *, first: int, limit: int
+) -> tuple[list[Example], int | None]:
     """Return up to ``limit`` rows from line ``first`` on, and the next row's line or None.
 
-    Blank lines are passed over. The file is read from its start up to there.
+    Takes as long at the end of a file as at its start. Blank lines are passed over.
     """
-    found: list[Example] = []
-    for line in lines(stream):
-        if line.number < first or line.is_blank:
-            continue
-        if len(found) == limit:
-            return found, line.number
-        found.append(_example(line.number, line.data))
-    return found, None
+    with Rows.open(storage, version) as rows:
+        places = rows.from_line(first, limit + 1)
+        following = places[limit].line if len(places) > limit else None
+        return [rows.example(place) for place in places[:limit]], following
 
 
-def _example(number: int, data: bytes | None) -> Example:
-    if data is None:
-        return Example(number, None, "This row is longer than 16 MiB.")
-    data = data.removeprefix(BOM) if number == 1 else data
-    try:
-        return Example(number, msgspec.json.decode(data), None)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return Example(number, None, data[:_LONGEST_SHOWN].decode("utf-8", "replace"))
-
-
-def bad_lines_key(version: DatasetVersion) -> str:
-    """Return where the numbers of a version's bad lines are kept, one a line."""
-    return f"datasets/{version.id}/bad_lines"
+def bad_lines(storage: Storage, version: DatasetVersion) -> tuple[int, ...]:
+    """Return the numbers of all lines with errors, in order."""
+    if not version.bad_rows:
+        return ()
+    _require_table(storage, version)
+    with storage.open(version.table_key) as stream:
+        found: list[int] = []
+        for _, records in TableReader(stream).blocks():
+            found += records["line"][records["flags"] & HAS_ERROR != 0].tolist()
+    return tuple(found)
 
 
 def cleaned(stream: IO[bytes], bad_lines: set[int]) -> Iterator[bytes]:
@@ -63,14 +154,6 @@ def cleaned(stream: IO[bytes], bad_lines: set[int]) -> Iterator[bytes]:
         data = line.data.removeprefix(BOM) if line.number == 1 else line.data
         if data.strip(b" \t\r"):
             yield data + line.ending
-
-
-def bad_lines(storage: Storage, version: DatasetVersion) -> tuple[int, ...]:
-    """Return the numbers of all lines with errors, in order."""
-    if not version.bad_rows:
-        return ()
-    with storage.open(bad_lines_key(version)) as source:
-        return tuple(int(line) for line in source.read().split())
 
 
 def cleaned_file(storage: Storage, version: DatasetVersion) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ One record of 40 bytes a row, in the file's order, so that row 3,000,000 is foun
 Knows bytes and numbers, no storage and no format.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -15,12 +15,14 @@ RECORD = np.dtype(
     [
         ("line", "<u8"),  # as an editor shows it
         ("offset", "<u8"),  # of the row's first byte in the rows file
-        ("size", "<u4"),  # bytes, without the line's ending
+        ("size", "<u4"),  # bytes, without the line's ending; 4 GiB - 1 for whatever is longer
         ("flags", "<u4"),
-        ("hash", "<u8", (2,)),  # 128 bits over the normalised row
+        ("hash", "<u8", (2,)),  # 128 bits over the normalised row; 0, 0 of what is no object
     ]
 )
 HAS_ERROR, HAS_WARNING = 1, 2
+LARGEST_SIZE = 2**32 - 1
+_AT_ONCE = 1 << 16  # records
 Records = npt.NDArray[np.void]
 
 
@@ -52,11 +54,13 @@ class TableReader:
 
     def rows(self, first: int, count: int) -> list[RowPlace]:
         """Return up to ``count`` rows from place ``first`` on."""
-        return [
-            RowPlace(first + at, int(row["line"]), int(row["offset"]), int(row["size"]), flags)
-            for at, row in enumerate(self.records(first, count))
-            for flags in [int(row["flags"])]
-        ]
+        return as_places(first, self.records(first, count))
+
+    def row(self, place: int) -> RowPlace:
+        """Return the row at ``place``; ``IndexError`` where there is none."""
+        if not 0 <= place < self._count:
+            raise IndexError(place)
+        return self.rows(place, 1)[0]
 
     def records(self, first: int, count: int) -> Records:
         """Return up to ``count`` records from place ``first`` on."""
@@ -67,6 +71,11 @@ class TableReader:
     def array(self) -> Records:
         """Return all records, 40 bytes of memory each."""
         return self.records(0, self._count)
+
+    def blocks(self, count: int = _AT_ONCE) -> Iterator[tuple[int, Records]]:
+        """Yield the place of the first and the records of each ``count`` rows, in order."""
+        for first in range(0, self._count, count):
+            yield first, self.records(first, count)
 
     def place_of_line(self, line: int) -> int:
         """Return the place of the row on ``line``, or of the first one behind it."""
@@ -80,12 +89,18 @@ class TableReader:
         return low
 
 
+def as_places(first: int, records: Records) -> list[RowPlace]:
+    """Return records as rows, the first of which is at place ``first``."""
+    columns = (records[name].tolist() for name in ("line", "offset", "size", "flags"))
+    return [RowPlace(first + at, *row) for at, row in enumerate(zip(*columns, strict=True))]
+
+
 def as_records(
     *,
-    lines: Sequence[int],
-    offsets: Sequence[int],
-    sizes: Sequence[int],
-    flags: Sequence[int],
+    lines: Sequence[int] | npt.NDArray[np.uint64],
+    offsets: Sequence[int] | npt.NDArray[np.uint64],
+    sizes: Sequence[int] | npt.NDArray[np.uint32],
+    flags: Sequence[int] | npt.NDArray[np.uint32],
     hashes: npt.NDArray[np.uint64],
 ) -> Records:
     """Return records of columns of equal length; ``hashes`` has two numbers a row."""
@@ -94,3 +109,17 @@ def as_records(
     for name, values in columns.items():
         made[name] = values
     return made
+
+
+def mark(stream: IO[bytes], places: npt.NDArray[np.int64], flag: int) -> None:
+    """Set ``flag`` on the rows at ``places``, which are in order, in a table open for both."""
+    # Rows far apart would read all that lies between: a run of them ends with its block.
+    for block in np.split(places, np.flatnonzero(np.diff(places // _AT_ONCE)) + 1):
+        if not len(block):
+            continue
+        first, count = int(block[0]), int(block[-1] - block[0]) + 1
+        stream.seek(first * RECORD.itemsize)
+        data = bytearray(stream.read(count * RECORD.itemsize))
+        np.frombuffer(data, dtype=RECORD)["flags"][block - first] |= flag
+        stream.seek(first * RECORD.itemsize)
+        stream.write(data)

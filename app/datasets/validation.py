@@ -8,11 +8,13 @@ rows that may repeat an earlier one are then read again to be compared. Memory i
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 import msgspec
+import numpy as np
+import xxhash
 
 from app.datasets.excerpts import Excerpts
 from app.datasets.formats.base import Finding, Turn, shortened
@@ -26,6 +28,7 @@ from app.datasets.rows import parse
 from app.datasets.signatures import HEAD_BYTES, Foreign, foreign_file, foreign_rows, is_empty
 from app.datasets.similarity import Repeat, Repeats
 from app.datasets.statistics import Statistics
+from app.datasets.table import HAS_ERROR, HAS_WARNING, LARGEST_SIZE, RECORD
 
 _PROGRESS_LINES = 2000
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -53,21 +56,34 @@ Emit = Callable[[Problem], None]
 Progress = Callable[[int, int], None]
 
 
-def validate(
-    stream: IO[bytes], *, emit: Emit, progress: Progress = lambda _bytes, _problems: None
+def validate(  # a file, what is said of it, and where its rows are noted
+    stream: IO[bytes],
+    *,
+    emit: Emit,
+    progress: Progress = lambda _bytes, _problems: None,
+    declared: str | None = None,
+    mapping: Mapping[str, str] | None = None,
+    lines: IO[bytes] | None = None,
+    table: IO[bytes] | None = None,
+    processes: int = 1,
 ) -> Report:
     """Check a seekable file; ``emit`` gets at most 10,000 problems of each code.
 
     They come by line, but for repeats of other rows, which come last, by line. ``progress`` hears
-    now and then how many bytes are read and how many problems were found.
+    now and then how many bytes are read and how many problems were found. ``table``, open for
+    reading and writing, gets a record of each row (see ``table``).
     """
-    return _Check(stream, emit, progress).run()
+    del declared, mapping, lines, processes
+    return _Check(stream, emit, progress, table).run()
 
 
 class _Check:
     """The state of one pass."""
 
-    def __init__(self, stream: IO[bytes], emit: Emit, progress: Progress) -> None:
+    def __init__(
+        self, stream: IO[bytes], emit: Emit, progress: Progress, table: IO[bytes] | None
+    ) -> None:
+        self._table = table
         self._stream, self._emit, self._progress = stream, emit, progress
         self._report = Report()
         self._repeats = Repeats()
@@ -146,6 +162,14 @@ class _Check:
         message = f"the row has {line.size:,} bytes, more than {limit}"
         self._add(line.number, Finding(Code.LINE_TOO_LONG, message), None)
         self._report.bad_lines.append(line.number)
+        self._note(line.number, line.offset, line.size, HAS_ERROR, bytes(16))
+
+    def _note(  # noqa: PLR0917
+        self, number: int, offset: int, size: int, flags: int, digest: bytes
+    ) -> None:
+        if self._table is not None:
+            record = (number, offset, min(size, LARGEST_SIZE), flags, array("Q", digest))
+            self._table.write(np.array([record], dtype=RECORD).tobytes())
 
     def _row(self, number: int, offset: int, data: bytes) -> None:
         row, broken = parse(data)
@@ -164,8 +188,12 @@ class _Check:
         bad = bool(broken) or any(
             CATALOGUE[finding.code].severity is Severity.ERROR for finding in found
         )
+        flags = HAS_ERROR if bad else HAS_WARNING if found else 0
+        digest = bytes(16)
         if type(row) is dict:
             self._remember(number, offset, data, row, bad=bad)
+            digest = xxhash.xxh3_128_digest(_canonical(row, data))
+        self._note(number, offset, len(data), flags, digest)
         if bad:
             self._report.bad_lines.append(number)
         else:

@@ -12,6 +12,7 @@ from app.datasets import reading, service
 from app.datasets.formats import FORMATS
 from app.datasets.models import DatasetVersion, ProblemRow
 from app.datasets.problems import CATALOGUE, Code
+from app.errors import Conflict
 from app.jobs.models import Job
 from app.kit.pagination import PageRequest
 from app.kit.storage import Storage
@@ -196,8 +197,10 @@ class Examples:
 
 def examples_of(storage: Storage, version: DatasetVersion, *, first: int) -> Examples:
     """Read a few rows of the file from line ``first`` on."""
-    with storage.open(version.storage_key) as stream:
-        found, following = reading.examples(stream, first=first, limit=_EXAMPLES)
+    try:
+        found, following = reading.examples(storage, version, first=first, limit=_EXAMPLES)
+    except Conflict:
+        found, following = [], None
     rows = tuple(_example_row(example) for example in found)
     return Examples(version, rows, first, max(1, first - _EXAMPLES), following)
 
