@@ -40,6 +40,8 @@ class Code(StrEnum):
     ROLES_DO_NOT_ALTERNATE = "roles_do_not_alternate"
     NO_ASSISTANT_MESSAGE = "no_assistant_message"
     BAD_WEIGHT = "bad_weight"
+    MISSING_COLUMN = "missing_column"
+    IDENTICAL_PAIR = "identical_pair"
     LINE_TOO_LONG = "line_too_long"
     EMPTY_FILE = "empty_file"
     UNKNOWN_KEY = "unknown_key"
@@ -52,6 +54,9 @@ class Code(StrEnum):
     POSSIBLE_SECRET = "possible_secret"  # noqa: S105  # a code, no password
     BLANK_LINE = "blank_line"
     BOM = "bom"
+    TOO_LONG = "too_long"
+    NO_TRAINED_TOKENS = "no_trained_tokens"
+    TEMPLATE_REJECTS_ROW = "template_rejects_row"
 
 
 @dataclass(frozen=True)
@@ -82,23 +87,23 @@ CATALOGUE: Mapping[Code, CodeText] = {
     ),
     Code.NOT_AN_OBJECT: _error(
         "A row that is not an object",
-        'Put the row into braces: {"messages": […]}.',
+        "Write the row as an object: braces around names and values, as the docs show them.",
     ),
     Code.UNKNOWN_FORMAT: _error(
         "A file that cannot be read as examples",
-        'Upload JSON Lines in UTF-8: one {"messages": [{"role": …, "content": …}, …]} a line.',
+        "Upload JSON Lines, a JSON list, CSV, TSV or Parquet; docs/datasets.md shows the rows.",
     ),
     Code.MIXED_FORMATS: _error(
         "A row in another format than the rest",
-        'Rewrite the row as {"messages": […]} or move it to a file of its own.',
+        "Rewrite the row as the others are written, or move it to a file of its own.",
     ),
     Code.MISSING_MESSAGES: _error(
         "A row without messages",
-        'Add the conversation as a list under the key "messages".',
+        'Name the list of turns "messages" ("conversations" in ShareGPT), or map its column.',
     ),
     Code.MESSAGES_NOT_A_LIST: _error(
         "Messages are not a list",
-        'Write the conversation as a list: "messages": [{"role": …, "content": …}, …].',
+        'Write turns as a list of objects: [{"role": …, "content": …}, …]; a history as pairs.',
     ),
     Code.EMPTY_MESSAGES: _error(
         "A conversation without a turn",
@@ -106,23 +111,23 @@ CATALOGUE: Mapping[Code, CodeText] = {
     ),
     Code.MESSAGE_NOT_AN_OBJECT: _error(
         "A turn that is not an object",
-        'Write each turn as {"role": "user", "content": "…"}.',
+        'Write it as {"role": "user", "content": "…"}; an earlier round as a pair of texts.',
     ),
     Code.MISSING_ROLE: _error(
         "A turn without a role",
-        'Say who speaks: "role": "system", "user", "assistant" or "tool".',
+        'Add "role" ("from" in ShareGPT): system, user, assistant or tool.',
     ),
     Code.UNKNOWN_ROLE: _error(
         "A role that is not known",
-        "Use system, user, assistant or tool, in lower case.",
+        "Use system, user, assistant or tool, in lower case; ShareGPT has human and gpt too.",
     ),
     Code.MISSING_CONTENT: _error(
         "A turn without content",
-        'Add the text of the turn as "content"; only an assistant that calls tools may omit it.',
+        'Add its text ("content", in ShareGPT "value"); only beside tool calls there may be none.',
     ),
     Code.CONTENT_NOT_TEXT: _error(
         "Content that is not text",
-        'Write the content as a string or as {"type": "text"} parts; leave pictures and sound out.',
+        'Write a string, or parts of {"type": "text"} in a turn; leave pictures and sound out.',
     ),
     Code.EMPTY_CONTENT: _error(
         "A turn with nothing in it",
@@ -143,6 +148,14 @@ CATALOGUE: Mapping[Code, CodeText] = {
     Code.BAD_WEIGHT: _error(
         "A weight that is not allowed",
         "Give assistant turns 0 (not trained) or 1 (trained), and other turns none.",
+    ),
+    Code.MISSING_COLUMN: _error(
+        "A row without a column of its format",
+        "Fill the column in, or say under Columns which of the file's columns it is.",
+    ),
+    Code.IDENTICAL_PAIR: _error(
+        "Chosen equals rejected",
+        "Replace one of the two answers, or leave the row out: there is no preference in it.",
     ),
     Code.LINE_TOO_LONG: _error(
         "A row above 16 MiB",
@@ -191,6 +204,18 @@ CATALOGUE: Mapping[Code, CodeText] = {
     Code.BOM: _warning(
         "A byte order mark at the start",
         'Nothing needs to be done: it is skipped. Save as "UTF-8 without BOM" to be rid of it.',
+    ),
+    Code.TOO_LONG: _warning(
+        "Longer than the maximum length in tokens",
+        "Raise the maximum length, or shorten the row: what lies behind the end is not trained.",
+    ),
+    Code.NO_TRAINED_TOKENS: _warning(
+        "No token of the row would be trained",
+        "Raise the maximum length or give an answer of weight 1; else the row is left out.",
+    ),
+    Code.TEMPLATE_REJECTS_ROW: _warning(
+        "The base model's chat template refuses the row",
+        "Rewrite the row as the template wants it, or choose another base model.",
     ),
 }
 

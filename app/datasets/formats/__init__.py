@@ -6,12 +6,18 @@ A new format is a module here with an object that fulfils ``base.DatasetFormat``
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from app.datasets.formats.alpaca import ALPACA
 from app.datasets.formats.base import DatasetFormat, Finding, Row
 from app.datasets.formats.messages import MESSAGES
+from app.datasets.formats.preference import PREFERENCE
+from app.datasets.formats.prompt_completion import PROMPT_COMPLETION
+from app.datasets.formats.sharegpt import SHAREGPT
 from app.datasets.problems import Code
 
 # A row that fits several is of the first.
-FORMATS: Mapping[str, DatasetFormat] = {taken.name: taken for taken in (MESSAGES,)}
+FORMATS: Mapping[str, DatasetFormat] = {
+    taken.name: taken for taken in (MESSAGES, SHAREGPT, PREFERENCE, ALPACA, PROMPT_COMPLETION)
+}
 
 
 def detect(rows: Sequence[Row], declared: str | None = None) -> DatasetFormat | None:

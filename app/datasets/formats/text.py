@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from app.datasets.formats.base import Finding, Path, Row, shortened, strings
+from app.datasets.formats.base import Finding, Path, Row, strings
+from app.datasets.formats.places import named
 from app.datasets.formats.secrets import SHORTEST_SECRET, SHOWN_CHARACTERS, find_secrets
 from app.datasets.problems import Code
 
@@ -114,12 +115,6 @@ def text_findings(row: Row, *, controls: bool = True) -> Iterator[Finding]:
             yield from _secrets(path, text)
 
 
-def _where(path: Path) -> str:
-    if len(path) > 1 and path[0] == "messages" and isinstance(path[1], int):
-        return f"turn {path[1] + 1}"
-    return f"the key {shortened(path[0] if path else None)}"
-
-
 def _more(count: int) -> str:
     return f" and {count - 1} more" if count > 1 else ""
 
@@ -127,19 +122,19 @@ def _more(count: int) -> str:
 def _control(path: Path, text: str) -> Iterator[Finding]:
     found = _CONTROL.findall(text)
     if found:
-        message = f"{_where(path)} contains U+{ord(found[0]):04X}{_more(len(found))}"
+        message = f"{named(path)} contains U+{ord(found[0]):04X}{_more(len(found))}"
         yield Finding(Code.CONTROL_CHARACTERS, message, path, found[0])
 
 
 def _special(path: Path, text: str) -> Iterator[Finding]:
     found = _SPECIAL.findall(text)
     if found:
-        message = f"{_where(path)} contains {found[0]}{_more(len(found))}"
+        message = f"{named(path)} contains {found[0]}{_more(len(found))}"
         yield Finding(Code.SPECIAL_TOKEN_IN_TEXT, message, path, found[0])
 
 
 def _secrets(path: Path, text: str) -> Iterator[Finding]:
     for kind, secret in find_secrets(text):
         shown = "" if secret.startswith("-----") else f", {secret[:SHOWN_CHARACTERS]}…"
-        message = f"{_where(path)} seems to hold a secret: {kind}{shown}"
+        message = f"{named(path)} seems to hold a secret: {kind}{shown}"
         yield Finding(Code.POSSIBLE_SECRET, message, path, secret)
