@@ -75,6 +75,7 @@ def answer(request: Request, error: AppError) -> Response:
         response: Response = problem(error)
     else:
         response = web_errors.error_response(request, error)
+    response.headers.update(error.headers)
     wait = getattr(error, "retry_after", None)
     if wait is not None:
         response.headers["Retry-After"] = str(wait)

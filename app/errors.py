@@ -15,6 +15,7 @@
 A message says what is wrong and how to cure it, in one or two sentences.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -40,6 +41,7 @@ class AppError(Exception):
         self.detail = detail
         self.code = code or type(self).code
         self.errors = errors
+        self.headers: Mapping[str, str] = {}  # that a protocol wants beside the status
 
 
 class Invalid(AppError):

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """The environment, typed. Each field names its variable; README's table lists them all."""
 
-    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="ignore")
+    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="ignore", env_ignore_empty=True)
 
     data: Path = Field(Path(".data"), alias="TUNEBOX_DATA")
     host: str = Field("127.0.0.1", alias="TUNEBOX_HOST")
@@ -30,6 +30,10 @@ class Settings(BaseSettings):
     public_url: str | None = Field(None, alias="TUNEBOX_PUBLIC_URL")
     # Uploads above this are refused; the disk is checked as well.
     max_upload_bytes: int = Field(20 * 2**30, alias="TUNEBOX_MAX_UPLOAD_BYTES", gt=0)
+    # What a person's datasets and open uploads may take; none: as much as the disk has.
+    user_quota_bytes: int | None = Field(None, alias="TUNEBOX_USER_QUOTA_BYTES", gt=0)
+    # Files below this folder of this machine can be taken as datasets; none: no imports.
+    import_folder: Path | None = Field(None, alias="TUNEBOX_IMPORT_FOLDER")
     # How long a worker may be silent before its job goes to another one.
     lease_seconds: float = Field(15.0, alias="TUNEBOX_LEASE_SECONDS", gt=0)
     # How long a trainer may take to save a checkpoint before it is killed.

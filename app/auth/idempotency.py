@@ -40,27 +40,39 @@ def once(
     session.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended(:lock, 0))"), {"lock": lock}
     )
-    digest = _digest(body)
-    known = session.get(IdempotencyKey, (actor.id, key))
+    known = made_before(session, actor=actor, key=key, operation=operation, body=body)
     if known is not None:
-        if (known.operation, known.body_hash) != (operation, digest):
-            raise Conflict(
-                "This Idempotency-Key was used with another request. Use a new key.",
-                code="idempotency_key_reused",
-            )
-        return load(known.resource_id)
+        return load(known)
     made = create()
     session.add(
         IdempotencyKey(
             user_id=actor.id,
             key=key,
             operation=operation,
-            body_hash=digest,
+            body_hash=_digest(body),
             resource_id=identify(made),
         )
     )
     session.flush()
     return made
+
+
+def made_before(
+    session: Session, *, actor: Actor, key: str | None, operation: str, body: BaseModel | str
+) -> str | None:
+    """Return the id of what a repeated key made the first time, or None for a new one.
+
+    For work that is worth sparing before ``once``. Raises ``Conflict`` as it does.
+    """
+    known = session.get(IdempotencyKey, (actor.id, key)) if key else None
+    if known is None:
+        return None
+    if (known.operation, known.body_hash) != (operation, _digest(body)):
+        raise Conflict(
+            "This Idempotency-Key was used with another request. Use a new key.",
+            code="idempotency_key_reused",
+        )
+    return known.resource_id
 
 
 def _digest(body: BaseModel | str) -> str:

@@ -76,7 +76,7 @@ def add_version(  # an upload's parts, each named at the call
     """Take a received file as a new dataset or as a new version, and queue its check.
 
     The same bytes under the same dataset are the same version: nothing new is made. The received
-    file is moved or removed once the transaction is committed.
+    file is removed once the transaction is committed.
     """
     if declared_format and declared_format not in TAKEN_FORMATS:
         raise Invalid.field("format", "only `messages` is taken so far; leave it out to detect it")
@@ -124,8 +124,10 @@ def _new_version(
         status="checking",
         created_by=actor.id,
     )
-    # Moved before the commit: a version in the database always has its file.
-    storage.move(content.key, version.storage_key)
+    # Linked before the commit: a version in the database always has its file, and an upload keeps
+    # its own if the commit fails.
+    storage.link(content.key, version.storage_key)
+    after_commit(session, partial(storage.delete, content.key))
     session.add(version)
     session.flush()
     auth.audit(

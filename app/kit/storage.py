@@ -4,8 +4,10 @@ The only module that builds paths. Clients never send one: they send ids, which 
 against escapes. Knows no feature.
 """
 
+import errno
 import re
 import shutil
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +19,7 @@ from app.kit.clock import utc_now
 from app.settings import Settings
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_NO_LINKS = frozenset({errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
 RESERVE_BYTES = 256 * 2**20  # left free, so that Postgres and checkpoints can still write
 
 
@@ -57,6 +60,19 @@ class Storage:
         self._fs.makedirs(self._path(target).rsplit("/", 1)[0], exist_ok=True)
         self._fs.mv(self._path(source), self._path(target))
 
+    def link(self, source: str, target: str) -> None:
+        """Let ``target`` be the same bytes as ``source``: one file with two names, or a copy."""
+        self._fs.makedirs(self._path(target).rsplit("/", 1)[0], exist_ok=True)
+        if self.local_path(source) is not None:
+            try:
+                Path(self._path(target)).hardlink_to(self._path(source))
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+            else:
+                return
+        self._fs.cp_file(self._path(source), self._path(target))
+
     def delete(self, key: str) -> None:
         """Remove ``key`` with all below it; nothing happens if it is not there."""
         if self._fs.exists(self._path(key)):
@@ -72,8 +88,9 @@ class Storage:
         if not self._fs.exists(path):
             return
         for found in self._fs.ls(path, detail=False):
-            if utc_now() - self._fs.modified(found) > older_than:
-                self._fs.rm(found)
+            with suppress(FileNotFoundError):  # moved or swept by another request this moment
+                if utc_now() - self._fs.modified(found) > older_than:
+                    self._fs.rm(found)
 
     def fetch(self, key: str, target: Path) -> None:
         """Copy ``key`` to the local file ``target``."""
