@@ -8,12 +8,10 @@ from typing import Any
 
 import msgspec
 
-from app.datasets.formats import FORMATS
-from app.datasets.formats.guess import seems_to_be
+from app.datasets.formats import recognised
 from app.datasets.lines import BOM
 
 HEAD_BYTES = 1 << 20
-TAKEN = "JSON Lines with messages are taken so far"
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG", "a PNG picture"),
@@ -173,33 +171,15 @@ def _json_array(text: bytes) -> str | None:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return what
     rows = [item for item in items if isinstance(item, dict)]
-    return what if not rest.strip() and any(_recognised(row) for row in rows) else None
+    return what if not rest.strip() and any(recognised(row) for row in rows) else None
 
 
-def _recognised(row: dict[str, Any]) -> bool:
-    return any(taken.recognises(row) for taken in FORMATS.values()) or bool(seems_to_be(row))
-
-
-def foreign_rows(head: bytes) -> Foreign | None:
-    """Return what the rows are if the first ones are all in one of the formats not taken yet."""
-    rows = list(_first_rows(head))
-    if any(taken.recognises(row) for _, row in rows for taken in FORMATS.values()):
-        return None
-    others = [(line, row, seems_to_be(row)) for line, row in rows]
-    named = [(line, row, what) for line, row, what in others if what]
-    if not named or 2 * len(named) < len(others):
-        return None
-    line, row, what = named[0]
-    shown = msgspec.json.encode(row)[:200].decode("utf-8", "ignore")
-    return Foreign(f"a file of rows in the format {what}; {TAKEN}", line, shown, 1)
-
-
-def _first_rows(head: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
-    pieces = head.removeprefix(BOM).split(b"\n")
-    for number, piece in enumerate(pieces[:200], start=1):
+def first_rows(head: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the first rows that are objects, as far as they stand in ``head``."""
+    for piece in head.removeprefix(BOM).split(b"\n")[:200]:
         try:
             row = _decode(piece)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             continue
         if isinstance(row, dict):
-            yield number, row
+            yield row

@@ -16,16 +16,16 @@ import msgspec
 import numpy as np
 import xxhash
 
+from app.datasets import formats
 from app.datasets.excerpts import Excerpts
-from app.datasets.formats.base import Finding, Turn, shortened
-from app.datasets.formats.guess import seems_to_be
+from app.datasets.formats.base import DatasetFormat, Finding, Turn, shortened
 from app.datasets.formats.messages import MESSAGES
 from app.datasets.formats.secrets import masked
 from app.datasets.formats.text import may_hold_controls, text_findings
 from app.datasets.lines import BOM, LINE_LIMIT, Line, lines
 from app.datasets.problems import CATALOGUE, DETAIL_PER_CODE, Code, Problem, Severity
 from app.datasets.rows import parse
-from app.datasets.signatures import HEAD_BYTES, Foreign, foreign_file, foreign_rows, is_empty
+from app.datasets.signatures import HEAD_BYTES, Foreign, first_rows, foreign_file, is_empty
 from app.datasets.similarity import Repeat, Repeats
 from app.datasets.statistics import Statistics
 from app.datasets.table import HAS_ERROR, HAS_WARNING, LARGEST_SIZE, RECORD
@@ -73,8 +73,8 @@ def validate(  # a file, what is said of it, and where its rows are noted
     now and then how many bytes are read and how many problems were found. ``table``, open for
     reading and writing, gets a record of each row (see ``table``).
     """
-    del declared, mapping, lines, processes
-    return _Check(stream, emit, progress, table).run()
+    del mapping, lines, processes
+    return _Check(stream, emit, progress, table).run(declared)
 
 
 class _Check:
@@ -88,16 +88,18 @@ class _Check:
         self._report = Report()
         self._repeats = Repeats()
         self._statistics = Statistics()
+        self._format: DatasetFormat = MESSAGES
         self._rows = 0
 
-    def run(self) -> Report:
+    def run(self, declared: str | None) -> Report:
         head = self._stream.read(HEAD_BYTES)
         self._stream.seek(0)
         if is_empty(head):
             return self._end(Code.EMPTY_FILE, "there is no row in this file")
-        foreign = foreign_file(head) or foreign_rows(head)
+        foreign = foreign_file(head)
         if foreign:
             return self._unknown(foreign)
+        self._format = formats.detect(list(first_rows(head)), declared) or MESSAGES
         for line in lines(self._stream):
             self._line(line)
             if line.number % _PROGRESS_LINES == 0:
@@ -107,7 +109,7 @@ class _Check:
             return self._end(Code.EMPTY_FILE, "there is no row in this file")
         for repeat in self._repeats.found(self._read_turns):
             self._add_repeat(repeat)
-        self._report.format = MESSAGES.name
+        self._report.format = self._format.name
         self._report.statistics = self._statistics.result()
         return self._report
 
@@ -178,7 +180,7 @@ class _Check:
             self._add(number, Finding(fault.code, fault.message), excerpt)
         found: list[Finding] = []
         if type(row) is dict:
-            found = _findings(row, data)
+            found = _findings(row, data, self._format)
         elif not any(fault.code is Code.INVALID_JSON for fault in broken):
             found = [Finding(Code.NOT_AN_OBJECT, f"the row is {shortened(row)}")]
         if found:
@@ -202,7 +204,7 @@ class _Check:
     def _remember(
         self, number: int, offset: int, data: bytes, row: dict[str, Any], *, bad: bool
     ) -> None:
-        turns = MESSAGES.turns(row)
+        turns = self._format.turns(row)
         if not bad:
             self._statistics.add(turns)
         self._repeats.add((number, offset, len(data)), _canonical(row, data), turns)
@@ -213,7 +215,7 @@ class _Check:
 
     def _read_turns(self, offset: int, size: int) -> Sequence[Turn]:
         row, _ = parse(self._read(offset, size))
-        return MESSAGES.turns(row)
+        return self._format.turns(row)
 
     def _add_repeat(self, repeat: Repeat) -> None:
         code = Code.DUPLICATE_ROW if repeat.exact else Code.NEAR_DUPLICATE
@@ -226,14 +228,12 @@ class _Check:
         self._add(repeat.line, finding, excerpt)
 
 
-def _findings(row: dict[str, Any], data: bytes) -> list[Finding]:
+def _findings(row: dict[str, Any], data: bytes, taken: DatasetFormat) -> list[Finding]:
     """Return all faults of a row that is an object."""
-    other = None if MESSAGES.recognises(row) else seems_to_be(row)
-    if other is not None:
-        return [Finding(Code.MIXED_FORMATS, f"the row is in the format {other}, others are not")]
-    found = MESSAGES.findings(row)
-    found += text_findings(row, controls=may_hold_controls(data))
-    return found
+    found = formats.findings(row, taken)
+    if any(finding.code is Code.MIXED_FORMATS for finding in found):
+        return found
+    return [*found, *text_findings(row, controls=may_hold_controls(data))]
 
 
 def _canonical(row: dict[str, Any], data: bytes) -> bytes:

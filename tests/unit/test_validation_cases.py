@@ -2,7 +2,6 @@
 
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,15 +78,13 @@ RAISES: dict[Code, list[bytes]] = {
         b"prompt,completion\nHi,Hello\n",
         b"[" + GOOD + b"]",
         b"[\n" + GOOD + b",\n" + GOOD + b"\n]",
-        b'{"prompt": "Hi", "completion": "Hello"}',
-        b'{"conversations": [{"from": "human", "value": "Hi"}]}',
-        b'{"instruction": "Add", "input": "1 1", "output": "2"}',
-        b'{"prompt": "Hi", "chosen": "Hello", "rejected": "No"}',
         b"\x1f\x8b\x08\x00",
     ],
     Code.MIXED_FORMATS: [
         lines(GOOD, b'{"prompt": "Hi", "completion": "Hello"}'),
         lines(b'{"instruction": "Add", "output": "2"}', GOOD),
+        lines(b'{"conversations": [{"from": "human", "value": "Hi"}]}', GOOD),
+        lines(b'{"prompt": "Hi", "chosen": "Hello", "rejected": "No"}', GOOD, GOOD),
     ],
     Code.MISSING_MESSAGES: [b"{}", b'{"text": "Hi"}', b'{"Messages": []}'],
     Code.MESSAGES_NOT_A_LIST: [b'{"messages": "Hi"}', b'{"messages": null}', b'{"messages": {}}'],
@@ -143,6 +140,17 @@ RAISES: dict[Code, list[bytes]] = {
         answered("It arrives tomorrow.", weight=True),
         answered("It arrives tomorrow.", weight=None),
         line({**USER, "weight": 1}, ANSWER),
+    ],
+    Code.MISSING_COLUMN: [
+        b'{"instruction": "Add 1 and 1."}',
+        b'{"input": "1 1", "output": "It is two."}',
+        b'{"prompt": "Add 1 and 1."}',
+        b'{"completion": "It is two."}',
+        b'{"prompt": "Add 1 and 1.", "chosen": "It is two."}',
+        b'{"rejected": "It is three."}',
+    ],
+    Code.IDENTICAL_PAIR: [
+        b'{"prompt": "Add 1 and 1.", "chosen": "It is two.", "rejected": "It is two."}',
     ],
     Code.LINE_TOO_LONG: [said("a " * (8 * 2**20))],
     Code.EMPTY_FILE: [b"", b"\n\r\n \n", b"\xef\xbb\xbf", b"[]", b" [ ]\n", b"prompt,completion\n"],
@@ -291,14 +299,6 @@ def test_what_is_close_to_a_fault_is_none(name: str) -> None:
     assert codes(CLEAN[name]) == []
 
 
-def test_every_code_has_cases_and_a_line_in_the_docs() -> None:
-    documented = Path("docs/problems.md").read_text(encoding="utf-8")
-
-    assert set(RAISES) == set(Code) == set(CATALOGUE)
-    for code, text in CATALOGUE.items():
-        assert f"| `{code}` | {text.title} | {text.cure} |" in documented
-
-
 @pytest.mark.parametrize("content", [case for cases in RAISES.values() for case in cases])
 def test_the_cleaned_file_uploads_without_an_error(content: bytes) -> None:
     report, _ = check(content)
@@ -312,7 +312,7 @@ def test_the_cleaned_file_uploads_without_an_error(content: bytes) -> None:
         assert again.examples == report.examples
 
 
-@pytest.mark.parametrize("code", [c for c in Code if CATALOGUE[c].severity is Severity.WARNING])
+@pytest.mark.parametrize("code", [c for c in RAISES if CATALOGUE[c].severity is Severity.WARNING])
 def test_warnings_alone_leave_a_file_ready(code: Code) -> None:
     report, problems = check(lines(b"", answered("A first, unlike answer."), RAISES[code][0]))
 

@@ -13,8 +13,10 @@ import numpy.typing as npt
 
 Bools = npt.NDArray[np.bool_]
 
-_AROUND = 40  # bytes looked at on both sides of a spot; more than half a number of groups
+_AROUND = 40  # bytes looked at on both sides of four digits
 _FOUR = np.uint32(0x01010101)  # four bytes that are true
+_NEIGHBOURS = np.arange(-4, 5)
+_SHORTEST_CARD = 13
 _ZERO, _TEN = np.uint8(48), np.uint8(10)
 _OPENING, _KINDS_OF_OPENING = np.uint8(40), np.uint8(4)  # ( ) * +
 _LAST_SEPARATOR = np.int8(44)  # a comma; what comes behind it, below 128, may stand within a key
@@ -74,7 +76,7 @@ def _numbers(data: bytes, codes: npt.NDArray[np.uint8], digits: Bools) -> Iterat
     A card's number covers four aligned digits, however it is grouped; a phone's begins with a plus
     or with a bracket.
     """
-    for place in np.flatnonzero(digits.view(np.uint32) == _FOUR):
+    for place in _crowded(digits.view(np.uint32)):
         at = int(place) * 4
         if _NUMBER.search(data, max(0, at - _AROUND), at + _AROUND):
             yield at
@@ -82,6 +84,13 @@ def _numbers(data: bytes, codes: npt.NDArray[np.uint8], digits: Bools) -> Iterat
     for place in np.flatnonzero(opening[:-1] & digits[1:]):
         if _CALLABLE.match(data, int(place)):
             yield int(place)
+
+
+def _crowded(fours: npt.NDArray[np.uint32]) -> npt.NDArray[np.intp]:
+    """Return the places of four digits that have enough of them around to make a card's number."""
+    places = np.flatnonzero(fours == _FOUR)
+    around = np.clip(places[:, None] + _NEIGHBOURS, 0, len(fours) - 1)
+    return places[np.bitwise_count(fours[around]).sum(axis=1) >= _SHORTEST_CARD]
 
 
 def _addresses(data: bytes) -> Iterator[int]:
