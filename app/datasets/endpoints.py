@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from app.auth.idempotency import once
 from app.auth.roles import Actor
-from app.datasets import reading, receiving, schemas, service
+from app.datasets import browsing, reading, receiving, schemas, service
 from app.datasets.models import DatasetVersion
 from app.datasets.service import Content, DatasetView
 from app.dependencies import (
@@ -183,16 +183,24 @@ def examples(  # each is a query parameter
     actor: CurrentUser,
     storage: StorageDep,
     line: Annotated[int, Query(ge=1)] = 1,
+    row: Annotated[int | None, Query(ge=1)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    code: str | None = None,
+    q: Annotated[str | None, Query(max_length=200)] = None,
     version: Annotated[int | None, Query(ge=1)] = None,
 ) -> schemas.ExampleList:
-    """Show rows as they stand in the file, from a line on."""
+    """Show rows as they stand in the file, from a line or a row on; of a code, or with a text."""
     del actor
     of = service.get_version(session, dataset_id=dataset_id, number=version)
-    found, following = reading.examples(storage, of, first=line, limit=limit)
+    start = browsing.Start(line, row)
+    found = browsing.browse(session, storage, of, start=start, limit=limit, code=code, q=q)
     return schemas.ExampleList(
-        items=[schemas.ExampleOut.model_validate(row) for row in found],
-        next=following,
+        items=[
+            schemas.ExampleOut(row_number=number, **vars(example))
+            for number, example in found.items
+        ],
+        next=found.next_line,
+        next_row=found.next_row,
         total=(of.examples or 0) + (of.bad_rows or 0),
     )
 

@@ -112,6 +112,34 @@ def problems(  # two filters and a place
     return session.scalars(statement.order_by(ProblemRow.line, ProblemRow.place).limit(limit)).all()
 
 
+def lines_with(
+    session: Session, version_id: str, *, code: str, first: int, limit: int
+) -> list[int]:
+    """Return the lines with a stored problem of ``code`` from line ``first`` on, each once."""
+    statement = (
+        select(ProblemRow.line)
+        .where(*_problem_filter(version_id, code, None), ProblemRow.line >= first)
+        .distinct()
+        .order_by(ProblemRow.line)
+        .limit(limit)
+    )
+    return list(session.scalars(statement))
+
+
+def codes_of(session: Session, version_id: str, lines: Sequence[int]) -> dict[int, list[str]]:
+    """Return the codes of the stored problems of some lines, each code once."""
+    statement = (
+        select(ProblemRow.line, ProblemRow.code)
+        .where(ProblemRow.version_id == version_id, ProblemRow.line.in_(lines))
+        .order_by(ProblemRow.line, ProblemRow.place)
+    )
+    found: dict[int, list[str]] = {}
+    for line, code in session.execute(statement):
+        if code not in found.setdefault(line, []):
+            found[line].append(code)
+    return found
+
+
 def delete_problems(session: Session, version_id: str) -> None:
     """Forget what an earlier, unfinished check had stored."""
     session.execute(delete(ProblemRow).where(ProblemRow.version_id == version_id))

@@ -78,16 +78,21 @@ class ProblemList(Schema):
 class ExampleOut(Schema):
     """A row as it stands in the file: parsed, or its text where it is no JSON."""
 
+    row_number: int
     line: int
     row: Any
     text: str | None
 
 
 class ExampleList(Schema):
-    """Rows from a line on; ``next`` is the line to go on with."""
+    """Rows from a place on; ``next`` is the line to go on with, ``next_row`` the row from 1.
+
+    ``next`` is null at the end, and where the next row stands on a line that is shown already.
+    """
 
     items: list[ExampleOut]
     next: int | None
+    next_row: int | None
     total: int
 
 

@@ -18,7 +18,7 @@ from app.datasets.service import DatasetView
 
 SECTIONS = (
     ("overview", "Problems", ""),
-    ("examples", "Examples", "/rows"),
+    ("examples", "Examples", "/examples"),
     ("tokens", "Tokens", "/tokens"),
     ("repeats", "Repeats", "/repeats"),
     ("splits", "Splits", "/splits"),

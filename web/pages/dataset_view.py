@@ -1,6 +1,5 @@
 """What the page of a dataset shows, gathered into its fragments. Reads through the services."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -8,20 +7,15 @@ from typing import Any, ClassVar
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.datasets import reading, service
-from app.datasets.formats import FORMATS
+from app.datasets import service
 from app.datasets.models import DatasetVersion, ProblemRow
 from app.datasets.problems import CATALOGUE, Code
-from app.errors import Conflict
 from app.jobs.models import Job
 from app.kit.pagination import PageRequest
-from app.kit.storage import Storage
 from app.runs.models import Run
 
 _LINES_SHOWN = 5
 _LINES_MORE = 50
-_EXAMPLES = 5
-_RAW = 2000
 
 
 @dataclass(frozen=True)
@@ -164,55 +158,6 @@ def statistics_of(version: DatasetVersion) -> Statistics:
 def _shares(values: Mapping[str, int]) -> tuple[Share, ...]:
     most = max(values.values(), default=0) or 1
     return tuple(Share(label, value, value / most) for label, value in values.items())
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A readable turn."""
-
-    role: str
-    text: str
-
-
-@dataclass(frozen=True)
-class ExampleRow:
-    """A row: its turns, or its raw text where it has none that can be read."""
-
-    line: int
-    turns: tuple[Turn, ...]
-    raw: str
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Rows from a line on."""
-
-    template: ClassVar[str] = "datasets/_examples.html"
-    version: DatasetVersion
-    rows: tuple[ExampleRow, ...]
-    first: int
-    before: int
-    next: int | None
-
-
-def examples_of(storage: Storage, version: DatasetVersion, *, first: int) -> Examples:
-    """Read a few rows of the file from line ``first`` on."""
-    try:
-        found, following = reading.examples(storage, version, first=first, limit=_EXAMPLES)
-    except Conflict:
-        found, following = [], None
-    rows = tuple(_example_row(example) for example in found)
-    return Examples(version, rows, first, max(1, first - _EXAMPLES), following)
-
-
-def _example_row(example: reading.Example) -> ExampleRow:
-    if not isinstance(example.row, dict):
-        text = example.text if example.text is not None else json.dumps(example.row)
-        return ExampleRow(example.line, (), text[:_RAW])
-    row: dict[str, Any] = example.row
-    turns = FORMATS["messages"].turns(row)
-    raw = "" if turns else json.dumps(row, ensure_ascii=False)[:_RAW]
-    return ExampleRow(example.line, tuple(Turn(turn.role, turn.text) for turn in turns), raw)
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,11 @@ from app.kit.storage import Storage, get_storage
 from web.htmx import HtmxDep, Toast, hx_redirect, redirect, toast
 from web.pages.dataset_head import Head, head_of
 from web.pages.dataset_view import (
-    Examples,
     Lines,
     Problems,
     RunRow,
     Statistics,
     Summary,
-    examples_of,
     lines_of,
     problems_of,
     runs_of,
@@ -99,7 +97,6 @@ class DatasetPage:
     summary: Summary
     problems: Problems
     statistics: Statistics
-    examples: Examples
     runs: tuple[RunRow, ...]
     upload: Upload
 
@@ -167,7 +164,6 @@ def _store(
 
 
 VersionNumber = Annotated[int | None, Query(ge=1)]
-LineNumber = Annotated[int, Query(ge=1)]
 
 
 @router.get("/{dataset_id}", name="pages.datasets.detail")
@@ -176,9 +172,7 @@ def detail(  # each is a query parameter or a dependency
     session: SessionDep,
     actor: CurrentUser,
     shell: ShellDep,
-    settings: SettingsDep,
     version: VersionNumber = None,
-    line: LineNumber = 1,
     code: str | None = None,
 ) -> Response:
     """Show one version of a dataset."""
@@ -189,7 +183,6 @@ def detail(  # each is a query parameter or a dependency
         summary=summary_of(session, of),
         problems=problems_of(session, of, opened=code),
         statistics=statistics_of(of),
-        examples=examples_of(get_storage(settings), of, first=line),
         runs=runs_of(session, dataset_id),
         upload=Upload(dataset_id),
     )
@@ -228,22 +221,6 @@ def lines(  # each is a query parameter or a dependency
     of = service.get_version(session, dataset_id=dataset_id, number=version)
     found: Lines = lines_of(session, of, code=code, page=page)
     return render(found, shell)
-
-
-@router.get("/{dataset_id}/examples", name="pages.datasets.examples")
-def examples(  # each is a query parameter or a dependency
-    dataset_id: str,
-    session: SessionDep,
-    actor: CurrentUser,
-    shell: ShellDep,
-    settings: SettingsDep,
-    version: VersionNumber = None,
-    line: LineNumber = 1,
-) -> Response:
-    """Return rows from a line on."""
-    del actor
-    of = service.get_version(session, dataset_id=dataset_id, number=version)
-    return render(examples_of(get_storage(settings), of, first=line), shell)
 
 
 @router.post("/{dataset_id}/delete", name="pages.datasets.delete")

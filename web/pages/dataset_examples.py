@@ -1,0 +1,193 @@
+"""The browser over a version's rows: from a line on, by kind of problem, by text.
+
+Translation only; which rows these are is ``app.datasets.browsing``.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Response
+from sqlalchemy.orm import Session
+
+from app.datasets import browsing, repository
+from app.datasets.formats import FORMATS, mapped
+from app.datasets.models import DatasetVersion
+from app.datasets.problems import CATALOGUE, Code
+from app.datasets.reading import Example
+from app.dependencies import CurrentUser, SessionDep, SettingsDep
+from app.errors import AppError
+from app.kit.storage import Storage, get_storage
+from web.htmx import HtmxDep
+from web.pages.dataset_head import Head, head_of
+from web.rendering import render
+from web.shell import ShellDep
+
+router = APIRouter(prefix="/datasets")
+SHOWN_ROWS = 20
+_SHOWN_CHARACTERS = 4000  # of a turn, and of a row as JSON
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A readable turn; ``left`` characters of it are not shown."""
+
+    role: str
+    text: str
+    left: int
+
+
+@dataclass(frozen=True)
+class ExampleRow:
+    """A row: its turns, or its raw text where it has none that can be read."""
+
+    number: int
+    line: int
+    turns: tuple[Turn, ...]
+    raw: str
+    codes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of problem that rows can be filtered by."""
+
+    code: str
+    title: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows from a place on, and how to come to others."""
+
+    template: ClassVar[str] = "datasets/_examples.html"
+    version: DatasetVersion
+    rows: tuple[ExampleRow, ...]
+    kinds: tuple[Kind, ...]
+    line: int
+    number: int
+    code: str
+    q: str
+    next_row: int | None
+    ended_early: bool
+    failure: str
+
+    @property
+    def total(self) -> int:
+        """Return how many rows the version has."""
+        return (self.version.examples or 0) + (self.version.bad_rows or 0)
+
+    def address(self, *, row: int) -> str:
+        """Return the address of the rows from number ``row`` on, with the same filter."""
+        query = {"version": self.version.number, "row": row, "code": self.code, "q": self.q}
+        kept = {name: value for name, value in query.items() if value}
+        return f"/datasets/{self.version.dataset_id}/examples?{urlencode(kept)}"
+
+
+@dataclass(frozen=True)
+class ExamplesPage:
+    """The browser with the dataset's head."""
+
+    template: ClassVar[str] = "datasets/examples.html"
+    head: Head
+    examples: Examples
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a user asks to see."""
+
+    line: int = 1
+    row: int | None = None
+    code: str = ""
+    q: str = ""
+
+
+@router.get("/{dataset_id}/examples", name="pages.datasets.examples")
+def index(  # each is a query parameter or a dependency
+    dataset_id: str,
+    session: SessionDep,
+    actor: CurrentUser,
+    shell: ShellDep,
+    settings: SettingsDep,
+    htmx: HtmxDep,
+    line: Annotated[int, Query(ge=1)] = 1,
+    row: Annotated[int | None, Query(ge=1)] = None,
+    code: str = "",
+    q: Annotated[str, Query(max_length=200)] = "",
+    version: Annotated[int | None, Query(ge=1)] = None,
+) -> Response:
+    """Show rows from a line or a row on."""
+    head = head_of(session, actor, dataset_id=dataset_id, number=version, section="examples")
+    wish = Wish(line, row, code, q.strip())
+    examples = examples_of(session, get_storage(settings), head.version, wish)
+    return render(examples if htmx.wants_fragment else ExamplesPage(head, examples), shell)
+
+
+def examples_of(
+    session: Session, storage: Storage, version: DatasetVersion, wish: Wish
+) -> Examples:
+    """Gather the rows asked for; what cannot be shown is said in their place."""
+    failure, found = "", browsing.Found([], None)
+    try:
+        found = browsing.browse(
+            session,
+            storage,
+            version,
+            start=browsing.Start(wish.line, wish.row),
+            limit=SHOWN_ROWS,
+            code=wish.code or None,
+            q=wish.q or None,
+        )
+    except AppError as error:
+        failure = error.detail
+    codes = repository.codes_of(session, version.id, [example.line for _, example in found.items])
+    rows = tuple(
+        _row(version, number, example, codes.get(example.line, ()))
+        for number, example in found.items
+    )
+    first = rows[0] if rows else None
+    return Examples(
+        version=version,
+        rows=rows,
+        kinds=_kinds(version),
+        line=first.line if first else wish.line,
+        number=first.number if first else wish.row or 1,
+        code=wish.code,
+        q=wish.q,
+        next_row=found.next_row,
+        ended_early=found.ended_early,
+        failure=failure,
+    )
+
+
+def _kinds(version: DatasetVersion) -> tuple[Kind, ...]:
+    counts: Mapping[str, int] = version.by_code or {}
+    known = [(Code(code), count) for code, count in counts.items() if count and code in set(Code)]
+    known.sort(key=lambda one: (CATALOGUE[one[0]].severity, -one[1]))
+    return tuple(Kind(code.value, CATALOGUE[code].title, count) for code, count in known)
+
+
+def _row(
+    version: DatasetVersion, number: int, example: Example, codes: Sequence[str]
+) -> ExampleRow:
+    turns: tuple[Turn, ...] = ()
+    if isinstance(example.row, dict):
+        row: dict[str, Any] = example.row
+        taken = FORMATS.get(version.format or "", FORMATS["messages"])
+        turns = tuple(
+            _turn(one.role, one.text) for one in taken.turns(mapped(row, version.mapping))
+        )
+    text = example.text if example.text is not None else _as_json(example.row)
+    return ExampleRow(number, example.line, turns, text[:_SHOWN_CHARACTERS], tuple(codes))
+
+
+def _turn(role: str, text: str) -> Turn:
+    return Turn(role, text[:_SHOWN_CHARACTERS], max(0, len(text) - _SHOWN_CHARACTERS))
+
+
+def _as_json(row: Any) -> str:
+    return json.dumps(row, ensure_ascii=False)
