@@ -13,6 +13,7 @@ from app.datasets.problems import CATALOGUE, Code
 from app.jobs.models import Job
 from app.kit.pagination import PageRequest
 from app.runs.models import Run
+from web.histograms import Histogram, histogram
 
 _LINES_SHOWN = 5
 _LINES_MORE = 50
@@ -136,23 +137,22 @@ class Statistics:
 
     template: ClassVar[str] = "datasets/_statistics.html"
     version: DatasetVersion
-    histogram: tuple[int, ...]
-    low: int
-    high: int
+    histograms: tuple[Histogram, ...]
     groups: tuple[tuple[str, tuple[Share, ...]], ...]
 
 
 def statistics_of(version: DatasetVersion) -> Statistics:
     """Return the stored counts as histograms and bars."""
     numbers = version.statistics or {}
-    bins: list[list[int]] = numbers.get("characters_histogram", [])
+    lengths = histogram(
+        "Characters per example", "characters", {"": numbers.get("characters_histogram", [])}
+    )
     turns = {f"{low} turns": n for low, _, n in numbers.get("turns_histogram", [])[:6]}
     groups = (
         ("Characters by role", _shares(numbers.get("characters_by_role", {}))),
         ("Turns per example", _shares(turns)),
     )
-    low, high = (bins[0][0], bins[-1][1]) if bins else (0, 0)
-    return Statistics(version, tuple(n for _, _, n in bins), low, high, groups)
+    return Statistics(version, tuple(one for one in (lengths,) if one), groups)
 
 
 def _shares(values: Mapping[str, int]) -> tuple[Share, ...]:
