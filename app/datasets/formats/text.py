@@ -11,7 +11,7 @@ from app.datasets.problems import Code
 # These are stored beside the conversation and never trained.
 _UNTRAINED = frozenset({"id", "source", "language", "metadata", "name"})
 
-_TOKENS = [
+TOKENS = [
     "<|im_start|>",
     "<|im_end|>",
     "<|im_sep|>",
@@ -88,7 +88,7 @@ _TOKENS = [
     "<｜tool▁calls▁end｜>",
     "[gMASK]",
 ]
-_SPECIAL = re.compile("|".join(map(re.escape, _TOKENS)) + r"|<\|reserved_special_token_\d{1,3}\|>")
+_SPECIAL = re.compile("|".join(map(re.escape, TOKENS)) + r"|<\|reserved_special_token_\d{1,3}\|>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 # Raw JSON spells control characters as one of these.
