@@ -49,7 +49,14 @@ def analyse(
         storage.open(version.storage_key) as stream,
         storage.open(version.table_key, "wb") as table,
     ):
-        report = validate(stream, emit=store.add, progress=tell, table=table)
+        report = validate(
+            stream,
+            emit=store.add,
+            progress=tell,
+            declared=version.declared_format,
+            mapping=version.mapping,
+            table=table,
+        )
     store.flush()
     with open_session() as session:
         _publish(_version(session, version_id), report)

@@ -8,10 +8,12 @@ from sqlalchemy import ColumnElement, and_, column, delete, func, select, table,
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.datasets.models import Dataset, DatasetVersion, ProblemRow
+from app.datasets.models import Dataset, DatasetSplit, DatasetVersion, ProblemRow, TokenReport
 
 # Runs stand above datasets, so their table is named here and not imported.
-_RUNS = table("runs", column("id"), column("name"), column("dataset_id"))
+_RUNS = table(
+    "runs", column("id"), column("name"), column("dataset_id"), column("dataset_version_id")
+)
 
 
 def dataset(session: Session, dataset_id: str) -> Dataset | None:
@@ -72,6 +74,12 @@ def version_by_content(session: Session, dataset_id: str, sha256: str) -> Datase
 def runs_with(session: Session, dataset_id: str) -> list[tuple[str, str]]:
     """Return (id, name) of the runs that use a dataset."""
     statement = select(_RUNS.c.id, _RUNS.c.name).where(_RUNS.c.dataset_id == dataset_id)
+    return [(str(row[0]), str(row[1])) for row in session.execute(statement)]
+
+
+def runs_with_version(session: Session, version_id: str) -> list[tuple[str, str]]:
+    """Return (id, name) of the runs that use one version."""
+    statement = select(_RUNS.c.id, _RUNS.c.name).where(_RUNS.c.dataset_version_id == version_id)
     return [(str(row[0]), str(row[1])) for row in session.execute(statement)]
 
 
@@ -143,6 +151,19 @@ def codes_of(session: Session, version_id: str, lines: Sequence[int]) -> dict[in
 def delete_problems(session: Session, version_id: str) -> None:
     """Forget what an earlier, unfinished check had stored."""
     session.execute(delete(ProblemRow).where(ProblemRow.version_id == version_id))
+
+
+def delete_token_reports(session: Session, version_id: str) -> None:
+    """Forget what a version cost in tokens."""
+    session.execute(delete(TokenReport).where(TokenReport.version_id == version_id))
+
+
+def delete_splits(session: Session, version_id: str) -> list[str]:
+    """Forget a version's splits; return the storage keys of their rows' sides."""
+    splits = session.scalars(select(DatasetSplit).where(DatasetSplit.version_id == version_id))
+    keys = [split.key for split in splits]
+    session.execute(delete(DatasetSplit).where(DatasetSplit.version_id == version_id))
+    return keys
 
 
 def insert_problems(session: Session, rows: list[dict[str, Any]]) -> None:

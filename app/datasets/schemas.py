@@ -1,11 +1,13 @@
 """Bodies of the dataset endpoints. Knows no rule."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from pydantic import Field
 
 from app.kit.schemas import Moment, Schema
 
 Status = Literal["checking", "ready", "invalid", "failed"]
-Format = Literal["messages"]
+Format = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "preference"]
 Severity = Literal["error", "warning"]
 
 
@@ -16,6 +18,8 @@ class VersionOut(Schema):
     version: int
     status: Status
     format: str | None
+    declared_format: str | None
+    mapping: dict[str, str] | None
     examples: int | None
     errors: int | None
     warnings: int | None
@@ -103,6 +107,54 @@ class StatisticsOut(Schema):
     statistics: dict[str, Any] | None
 
 
+class UploadOut(Schema):
+    """An unfinished upload; deleted at ``expires_at`` unless more of it comes."""
+
+    id: str
+    filename: str
+    bytes: int
+    received: int
+    created_at: Moment
+    expires_at: Moment
+
+
+class UploadList(Schema):
+    """One's own unfinished uploads, newest first; all of them, so ``next`` is always null."""
+
+    items: list[UploadOut]
+    next: str | None
+    total: int
+
+
+class ImportFileOut(Schema):
+    """A file in the import folder; ``id`` is what ``POST /datasets`` takes as ``import``."""
+
+    id: str
+    name: str
+    bytes: int
+    changed_at: Moment
+
+
+class ImportList(Schema):
+    """The files of the import folder by name; ``more`` says that not all are listed."""
+
+    items: list[ImportFileOut]
+    next: str | None
+    total: int
+    more: bool
+
+
+class MappingIn(Schema):
+    """What a version's rows are: their format, and our column → the file's column.
+
+    Without a format it is detected, and no column is mapped.
+    """
+
+    version: int | None = Field(default=None, ge=1)
+    format: Format | None = None
+    mapping: dict[str, str] = Field(default_factory=dict[str, str], max_length=16)
+
+
 UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -110,12 +162,19 @@ UPLOAD_BODY: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "required": ["file"],
                     "additionalProperties": False,
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
+                        "upload": {
+                            "type": "string",
+                            "description": "Instead of `file`: a whole upload of `/uploads`",
+                        },
+                        "import": {
+                            "type": "string",
+                            "description": "Instead of `file`: an id of `GET /imports`",
+                        },
                         "name": {"type": "string", "maxLength": 120},
-                        "format": {"type": "string", "enum": ["messages"]},
+                        "format": {"type": "string", "enum": list(get_args(Format))},
                         "dataset": {"type": "string"},
                     },
                 }

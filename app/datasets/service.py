@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.auth import service as auth
 from app.auth.roles import Actor, require_owner
 from app.datasets import repository
+from app.datasets.formats import FORMATS
 from app.datasets.models import Dataset, DatasetVersion, ProblemRow
 from app.datasets.problems import CATALOGUE, Code
 from app.errors import Conflict, Invalid, NotFound
@@ -26,7 +27,6 @@ from app.kit.storage import Storage
 from app.queue import Lane
 
 MAX_NAME = 120
-TAKEN_FORMATS = frozenset({"messages"})
 
 
 @dataclass(frozen=True)
@@ -78,18 +78,32 @@ def add_version(  # an upload's parts, each named at the call
     The same bytes under the same dataset are the same version: nothing new is made. The received
     file is removed once the transaction is committed.
     """
-    if declared_format and declared_format not in TAKEN_FORMATS:
-        raise Invalid.field("format", "only `messages` is taken so far; leave it out to detect it")
+    if declared_format:
+        require_format(declared_format)
     if dataset_id:
         dataset = _own(session, actor=actor, dataset_id=dataset_id)
     else:
         dataset = _new_dataset(session, actor=actor, name=name, filename=content.filename)
     known = repository.version_by_content(session, dataset.id, content.sha256)
     if known is None:
-        _new_version(session, actor=actor, storage=storage, dataset=dataset, content=content)
+        _new_version(
+            session,
+            actor=actor,
+            storage=storage,
+            dataset=dataset,
+            content=content,
+            declared_format=declared_format,
+        )
     else:
         after_commit(session, partial(storage.delete, content.key))
     return get(session, dataset_id=dataset.id)
+
+
+def require_format(name: str) -> None:
+    """Raise ``Invalid`` unless there is a format of this name."""
+    if name not in FORMATS:
+        names = ", ".join(FORMATS)
+        raise Invalid.field("format", f"use one of {names}; leave it out to detect it")
 
 
 def _own(session: Session, *, actor: Actor, dataset_id: str) -> Dataset:
@@ -108,10 +122,18 @@ def _new_dataset(session: Session, *, actor: Actor, name: str, filename: str) ->
     return dataset
 
 
-def _new_version(
-    session: Session, *, actor: Actor, storage: Storage, dataset: Dataset, content: Content
+def _new_version(  # a version's parts, each named at the call
+    session: Session,
+    *,
+    actor: Actor,
+    storage: Storage,
+    dataset: Dataset,
+    content: Content,
+    declared_format: str | None,
 ) -> DatasetVersion:
     latest = repository.version(session, dataset.id, None)
+    # What was said of the dataset's last version holds for the next, unless this upload says more.
+    before = latest if declared_format is None else None
     version_id = new_id("ver")
     version = DatasetVersion(
         id=version_id,
@@ -121,6 +143,8 @@ def _new_version(
         bytes=content.size,
         filename=content.filename,
         storage_key=f"datasets/{version_id}/original",
+        declared_format=before.declared_format if before else declared_format,
+        mapping=before.mapping if before else None,
         status="checking",
         created_by=actor.id,
     )
@@ -143,6 +167,14 @@ def _new_version(
             "bytes": version.bytes,
         },
     )
+    queue_check(session, actor=actor, dataset=dataset, version=version)
+    return version
+
+
+def queue_check(
+    session: Session, *, actor: Actor, dataset: Dataset, version: DatasetVersion
+) -> None:
+    """Queue the job that checks a version."""
     jobs.submit(
         session,
         kind=JobKind.ANALYSE_DATASET,
@@ -151,7 +183,6 @@ def _new_version(
         subject_id=version.id,
         owner_id=actor.id,
     )
-    return version
 
 
 def get(session: Session, *, dataset_id: str) -> DatasetView:
@@ -245,7 +276,7 @@ def delete(session: Session, *, actor: Actor, storage: Storage, dataset_id: str)
     require_owner(actor, dataset.owner_id)
     runs = repository.runs_with(session, dataset_id)
     if runs:
-        raise Conflict(_used_by(runs), code="dataset_in_use")
+        raise Conflict(used_by(runs), code="dataset_in_use")
     dataset.deleted_at = utc_now()
     for version in repository.versions(session, [dataset.id]):
         repository.delete_problems(session, version.id)
@@ -260,7 +291,8 @@ def delete(session: Session, *, actor: Actor, storage: Storage, dataset_id: str)
     )
 
 
-def _used_by(runs: Iterable[tuple[str, str]]) -> str:
+def used_by(runs: Iterable[tuple[str, str]]) -> str:
+    """Return the sentence that names these runs, (id, name) each, and what rests on them."""
     named = [f"{name} ({run_id})" for run_id, name in runs]
     more = f" and {len(named) - 5} more" if len(named) > 5 else ""  # noqa: PLR2004
     return (

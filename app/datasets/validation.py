@@ -73,16 +73,22 @@ def validate(  # a file, what is said of it, and where its rows are noted
     now and then how many bytes are read and how many problems were found. ``table``, open for
     reading and writing, gets a record of each row (see ``table``).
     """
-    del mapping, lines, processes
-    return _Check(stream, emit, progress, table).run(declared)
+    del lines, processes
+    return _Check(stream, emit, progress, table, mapping).run(declared)
 
 
 class _Check:
     """The state of one pass."""
 
-    def __init__(
-        self, stream: IO[bytes], emit: Emit, progress: Progress, table: IO[bytes] | None
+    def __init__(  # noqa: PLR0917
+        self,
+        stream: IO[bytes],
+        emit: Emit,
+        progress: Progress,
+        table: IO[bytes] | None,
+        mapping: Mapping[str, str] | None,
     ) -> None:
+        self._mapping = mapping
         self._table = table
         self._stream, self._emit, self._progress = stream, emit, progress
         self._report = Report()
@@ -99,7 +105,12 @@ class _Check:
         foreign = foreign_file(head)
         if foreign:
             return self._unknown(foreign)
-        self._format = formats.detect(list(first_rows(head)), declared) or MESSAGES
+        self._format = (
+            formats.detect(
+                [formats.mapped(row, self._mapping) for row in first_rows(head)], declared
+            )
+            or MESSAGES
+        )
         for line in lines(self._stream):
             self._line(line)
             if line.number % _PROGRESS_LINES == 0:
@@ -139,7 +150,7 @@ class _Check:
         if report.by_code[code] > DETAIL_PER_CODE:
             return
         if isinstance(excerpt, Excerpts):
-            excerpt = excerpt.of(finding)
+            excerpt = excerpt.of(formats.renamed(finding, self._mapping))
         self._emit(Problem(line, code, _sentence(finding.message), *(excerpt or ("", 0, 0))))
 
     def _line(self, line: Line) -> None:
@@ -180,6 +191,7 @@ class _Check:
             self._add(number, Finding(fault.code, fault.message), excerpt)
         found: list[Finding] = []
         if type(row) is dict:
+            row = dict(formats.mapped(row, self._mapping))
             found = _findings(row, data, self._format)
         elif not any(fault.code is Code.INVALID_JSON for fault in broken):
             found = [Finding(Code.NOT_AN_OBJECT, f"the row is {shortened(row)}")]
@@ -215,7 +227,7 @@ class _Check:
 
     def _read_turns(self, offset: int, size: int) -> Sequence[Turn]:
         row, _ = parse(self._read(offset, size))
-        return self._format.turns(row)
+        return self._format.turns(formats.mapped(row, self._mapping))
 
     def _add_repeat(self, repeat: Repeat) -> None:
         code = Code.DUPLICATE_ROW if repeat.exact else Code.NEAR_DUPLICATE

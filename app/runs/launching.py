@@ -14,6 +14,7 @@ from app.basemodels import service as basemodels
 from app.basemodels.facts import ModelFacts
 from app.basemodels.models import BaseModelRow
 from app.datasets import service as datasets
+from app.datasets.formats.preference import PREFERENCE
 from app.datasets.models import Dataset, DatasetVersion
 from app.devices import service as devices
 from app.errors import Conflict, FieldError, Invalid, NotFound
@@ -194,6 +195,12 @@ def require_ready(chosen: Chosen, config: RunConfig) -> None:
 
 
 def _require_dataset(version: DatasetVersion, chosen: Chosen, config: RunConfig) -> None:
+    if version.format == PREFERENCE.name and config.objective is Objective.SFT:
+        raise Invalid.field(
+            "dataset",
+            "it holds preference pairs, and sft trains conversations; choose a dataset of "
+            "conversations, or upload the chosen answers as messages",
+        )
     if version.status == "checking":
         raise Conflict(
             f"{chosen.dataset.name} is still being checked. Launch when it is done.",

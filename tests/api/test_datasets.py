@@ -210,7 +210,7 @@ def test_bad_lines_are_known_for_the_trainer(client: Client, session: Session) -
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"name": "boxes", "format": "alpaca"}, "format"),
+        ({"name": "boxes", "format": "csv"}, "format"),
         ({"name": "boxes", "surprise": "1"}, "surprise"),
         ({"name": "../../etc/passwd"}, "name"),
         ({"name": "x" * 200}, "name"),

@@ -5,6 +5,7 @@ A new format is a module here with an object that fulfils ``base.DatasetFormat``
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from app.datasets.formats.alpaca import ALPACA
 from app.datasets.formats.base import DatasetFormat, Finding, Row
@@ -64,3 +65,11 @@ def mapped(row: Row, mapping: Mapping[str, str] | None) -> Row:
     theirs = set(mapping.values())
     kept = {key: value for key, value in row.items() if key not in theirs and key not in mapping}
     return {name: row[column] for name, column in mapping.items() if column in row} | kept
+
+
+def renamed(finding: Finding, mapping: Mapping[str, str] | None) -> Finding:
+    """Return ``finding`` with its path as it stands in the file, whose column has its own name."""
+    column = finding.path[0] if finding.path else None
+    if not mapping or column not in mapping:
+        return finding
+    return replace(finding, path=(mapping[str(column)], *finding.path[1:]))

@@ -1,10 +1,11 @@
 """Keys of known makers by their prefix and length, and private-key blocks. Pure.
 
-Knows text only. Hashes, UUIDs, public keys and words that merely begin alike are none.
+Knows text only. Hashes, UUIDs, public keys and words that merely begin alike are none; neither is
+a block's first line that prose speaks of. ``suspects`` is the sieve for raw bytes.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 SHOWN_CHARACTERS = 4
 
@@ -57,33 +58,87 @@ _KEYS: tuple[tuple[str, str], ...] = (
     ("Supabase token", r"sbp_[0-9a-f]{40}"),
     ("Doppler token", r"dp\.(?:pt|st|ct|sa)\.[A-Za-z0-9.]{40,44}"),
     ("Azure storage key", r"AccountKey=[A-Za-z0-9+/]{86}=="),
+    ("Docker token", r"dckr_(?:pat|oat)_[A-Za-z0-9_-]{27,56}"),
+    ("RubyGems key", r"rubygems_[0-9a-f]{48}"),
+    ("Pulumi token", r"pul-[0-9a-f]{40}"),
+    ("Figma token", r"fig[dour]_[A-Za-z0-9_-]{40,60}"),
+    ("Netlify token", r"nfp_[A-Za-z0-9]{36,40}"),
+    ("Brevo key", r"xkeysib-[0-9a-f]{64}-[A-Za-z0-9]{16}"),
+    ("Sentry token", r"sntry[su]_[A-Za-z0-9+/=_-]{60,400}"),
+    ("Tailscale key", r"tskey-[a-z]{3,10}-[A-Za-z0-9]{11,24}-[A-Za-z0-9]{20,64}"),
+    ("PlanetScale token", r"pscale_(?:tkn|oauth|pw)_[A-Za-z0-9_-]{32,64}"),
+    ("Pinecone key", r"pcsk_[A-Za-z0-9]{4,8}_[A-Za-z0-9]{50,64}"),
+    ("NVIDIA key", r"nvapi-[A-Za-z0-9_-]{64}"),
+    ("Cerebras key", r"csk-[a-z0-9]{48}"),
+    ("Langfuse key", r"sk-lf-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"),
+    ("age key", r"AGE-SECRET-KEY-1[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}"),
     ("Tunebox token", r"tb_[A-Za-z0-9_-]{43}"),
 )
-_BLOCK = r"-----BEGIN (?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+_HEAD = r"-----BEGIN (?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+_BREAK = r"(?:\s|\\[nr])"  # as it is, or as code and raw JSON spell it
+_LABELS = rf"(?:[A-Z][A-Za-z-]{{2,20}}: [^\n\\]{{1,80}}{_BREAK}+)*"
+_TAIL = r"-----END [A-Z0-9 ]{0,40}-----"
+# Below its first line a block has its content, or at least its end: else it is only spoken of.
+_BLOCK = rf"{_HEAD}{_BREAK}*{_LABELS}(?:[A-Za-z0-9+/=]{{16}}|[A-Za-z0-9+/=]+{_BREAK}+-----END)"
 _NAMES: dict[str, str] = {f"k{place}": name for place, (name, _) in enumerate(_KEYS)}
 _NAMES["block"] = "private key"
-_KEY = "|".join(f"(?P<k{place}>{form})" for place, (_, form) in enumerate(_KEYS))
+
+
+def _by_first_letter(forms: Iterable[tuple[str, str]]) -> str:
+    """Return one pattern of named forms that looks at a letter once, not once for each form."""
+    groups: dict[str, list[str]] = {}
+    for name, form in forms:
+        groups.setdefault(form[0] if form[0].isalnum() else "", []).append(f"(?P<{name}>{form})")
+    return "|".join(
+        f"(?={first})(?:{'|'.join(group)})" if first else "|".join(group)
+        for first, group in groups.items()
+    )
+
+
+_KEY = _by_first_letter((f"k{place}", form) for place, (_, form) in enumerate(_KEYS))
 _SECRET = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_KEY})(?![A-Za-z0-9_-])|(?P<block>{_BLOCK})")
 # In a raw line a key may stand behind an escape: the n of "\n" is no part of it.
 _SECRET_IN_JSON = re.compile(rf"(?:(?<![A-Za-z0-9_-])|(?<=\\[bfnrt]))(?:{_KEY})(?![A-Za-z0-9_-])")
-_WHOLE_BLOCK = re.compile(_BLOCK + r".*?(?:-----END [A-Z0-9 ]{0,40}-----|\Z)", re.DOTALL)
-
+_REST_OF_BLOCK = re.compile(
+    rf"(?:(?!-----BEGIN).)*?{_TAIL}|(?:[A-Za-z0-9+/=]{{16,}}{_BREAK}*)*", re.DOTALL
+)
+_WHOLE_BLOCK = re.compile(rf"{_HEAD}.*?(?:{_TAIL}|\Z)", re.DOTALL)
+_LONG_WORD = re.compile(r"\S{20,}")
 SHORTEST_SECRET = 20  # characters; an AWS access key
 
 
 def find_secrets(text: str) -> Iterator[tuple[str, str]]:
     """Yield the kind and the text of each key in ``text``, each key once."""
-    # Keys hold no white space: only long words are looked at.
-    words = text.split()
-    if len(max(words, key=len, default="")) < SHORTEST_SECRET and "-----BEGIN" not in text:
-        return
-    long_words = [word for word in words if len(word) >= SHORTEST_SECRET]
-    places = [text] if "-----BEGIN" in text else long_words
     known: set[str] = set()
-    for match in (match for place in places for match in _SECRET.finditer(place)):
+    for match in _matches(text):
         if match.group() not in known:
             known.add(match.group())
             yield _NAMES[match.lastgroup or "block"], match.group()
+
+
+def secret_spans(text: str) -> list[tuple[int, int]]:
+    """Return where each key in ``text`` starts and ends, in order; of a block all of it."""
+    spans: list[tuple[int, int]] = []
+    for match in _matches(text):
+        start, end = match.span()
+        if spans and start < spans[-1][1]:
+            continue
+        if match.lastgroup == "block":
+            rest = _REST_OF_BLOCK.match(text, text.index("-----", start + 5) + 5)
+            end = max(end, rest.end() if rest else end)
+        spans.append((start, end))
+    return spans
+
+
+def _matches(text: str) -> Iterator[re.Match[str]]:
+    """Yield each key. They hold no white space: only long words are looked at, but for blocks."""
+    if "-----BEGIN" in text:
+        yield from _SECRET.finditer(text)
+        return
+    if len(max(text.split(), key=len, default="")) < SHORTEST_SECRET:
+        return
+    for word in _LONG_WORD.finditer(text):
+        yield from _SECRET.finditer(text, *word.span())
 
 
 def masked(text: str) -> str:

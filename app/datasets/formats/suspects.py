@@ -19,7 +19,7 @@ _NEIGHBOURS = np.arange(-4, 5)
 _SHORTEST_CARD = 13
 _ZERO, _TEN = np.uint8(48), np.uint8(10)
 _OPENING, _KINDS_OF_OPENING = np.uint8(40), np.uint8(4)  # ( ) * +
-_LAST_SEPARATOR = np.int8(44)  # a comma; what comes behind it, below 128, may stand within a key
+_LAST_SEPARATOR = np.int8(42)  # an asterisk; what comes behind it, below 128, may be of a key
 _LONG_WORD = re.compile(rb"[A-Za-z0-9_+/=.:\\-]{20}|KEY-----")
 _ADDRESS = re.compile(rb"[A-Za-z0-9]@[A-Za-z0-9-]+\.[A-Za-z]")
 _NUMBER = re.compile(rb"[0-9](?:[ -]{0,2}[0-9]){12}")
@@ -53,7 +53,7 @@ def may_hold_personal(data: bytes) -> bool:
 
 
 def _keys(data: bytes, codes: npt.NDArray[np.uint8]) -> Iterator[int]:
-    """Yield the starts of long words: four aligned groups of four without a blank, quote, comma.
+    """Yield the starts of long words: four aligned groups of four without a blank or quote.
 
     Each run of 19 such bytes covers four; no key is shorter.
     """
