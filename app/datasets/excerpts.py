@@ -1,7 +1,7 @@
 """Where a problem stands in the raw line, and what of the line to show. Pure.
 
-Finds the spot of a path such as ``("messages", 2, "role")`` in JSON text. Keys of known makers are
-hidden in whatever is shown, whichever problem it is shown for.
+Finds the spot of a path such as ``("messages", 2, "role")`` in JSON text. Keys of known makers and
+personal data are hidden in whatever is shown, whichever problem it is shown for.
 """
 
 import json
@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from app.datasets.formats.base import Finding, Path
+from app.datasets.formats.personal import hidden
 from app.datasets.formats.secrets import masked
 
 _AROUND = 60  # characters shown on each side of the spot
@@ -44,7 +45,7 @@ class Excerpts:
 
     def _shown(self) -> str:
         if self._masked is None:
-            self._masked = masked(self._text).translate(_PICTURES)
+            self._masked = hidden(masked(self._text)).translate(_PICTURES)
         return self._masked
 
     def _spot(self, finding: Finding) -> Spot:

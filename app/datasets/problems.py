@@ -52,6 +52,9 @@ class Code(StrEnum):
     CONTROL_CHARACTERS = "control_characters"
     SPECIAL_TOKEN_IN_TEXT = "special_token_in_text"  # noqa: S105  # a code, no password
     POSSIBLE_SECRET = "possible_secret"  # noqa: S105  # a code, no password
+    PERSONAL_DATA = "personal_data"
+    LANGUAGE_OUTLIER = "language_outlier"
+    LENGTH_OUTLIER = "length_outlier"
     BLANK_LINE = "blank_line"
     BOM = "bom"
     TOO_LONG = "too_long"
@@ -196,6 +199,18 @@ CATALOGUE: Mapping[Code, CodeText] = {
     Code.POSSIBLE_SECRET: _warning(
         "Looks like a key or password",
         "Mask it in a new version and revoke it at its maker: a model repeats what it has read.",
+    ),
+    Code.PERSONAL_DATA: _warning(
+        "Looks like somebody's address, phone or card number",
+        "Mask it in a new version, unless it is made up: a model repeats what it has read.",
+    ),
+    Code.LANGUAGE_OUTLIER: _warning(
+        "In another language than the rest",
+        "Check that the row belongs here; leave it if the model is to speak this language too.",
+    ),
+    Code.LENGTH_OUTLIER: _warning(
+        "Far longer than the rest",
+        "Look for a file or a log pasted into it; shorten it, or split it into several rows.",
     ),
     Code.BLANK_LINE: _warning(
         "A blank line",

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 
 from app.datasets.formats.base import Finding, Path, Row, strings
+from app.datasets.formats.personal import SHOWN_CHARACTERS as SHOWN_OF_PERSONAL
+from app.datasets.formats.personal import find_personal
 from app.datasets.formats.places import named
 from app.datasets.formats.secrets import SHORTEST_SECRET, SHOWN_CHARACTERS, find_secrets
 from app.datasets.problems import Code
@@ -111,6 +113,7 @@ def text_findings(row: Row, *, controls: bool = True) -> Iterator[Finding]:
                 yield from _control(path, text)
             if "<" in text or "[" in text:
                 yield from _special(path, text)
+            yield from _personal(path, text)
         if len(text) >= SHORTEST_SECRET:
             yield from _secrets(path, text)
 
@@ -138,3 +141,14 @@ def _secrets(path: Path, text: str) -> Iterator[Finding]:
         shown = "" if secret.startswith("-----") else f", {secret[:SHOWN_CHARACTERS]}…"
         message = f"{named(path)} seems to hold a secret: {kind}{shown}"
         yield Finding(Code.POSSIBLE_SECRET, message, path, secret)
+
+
+def _personal(path: Path, text: str) -> Iterator[Finding]:
+    """Yield one finding for each kind of personal data; no value is told whole."""
+    by_kind: dict[str, list[str]] = {}
+    for one in find_personal(text):
+        by_kind.setdefault(one.kind, []).append(text[one.start : one.end])
+    for kind, values in by_kind.items():
+        what = f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}, {values[0][:SHOWN_OF_PERSONAL]}…"
+        message = f"{named(path)} contains {what}{_more(len(values))}"
+        yield Finding(Code.PERSONAL_DATA, message, path, values[0])
