@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, nullcontext
 from fastapi import FastAPI
 
 from app import api, error_handlers
+from app.datasets.uploads import sweeping
 from app.jobs.reaper import reaping
 from app.logging import configure
 from app.middleware import Frame
@@ -23,11 +24,12 @@ VERSION = "0.1.0"
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Log, and watch for jobs whose worker was lost, while the server runs."""
+    """Log, watch for jobs whose worker was lost, and sweep uploads, while the server runs."""
     configure()
-    url = get_settings().database_url
+    settings = get_settings()
+    url = settings.database_url
     async with serving(app):
-        with reaping(url) if url else nullcontext():
+        with reaping(url) if url else nullcontext(), sweeping(settings) if url else nullcontext():
             yield
 
 

@@ -13,7 +13,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """The environment, typed. Each field names its variable; README's table lists them all."""
 
-    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        frozen=True, populate_by_name=True, extra="ignore", env_ignore_empty=True
+    )
 
     data: Path = Field(Path(".data"), alias="TUNEBOX_DATA")
     host: str = Field("127.0.0.1", alias="TUNEBOX_HOST")

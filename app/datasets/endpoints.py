@@ -7,11 +7,10 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.auth.idempotency import once
-from app.auth.roles import Actor
-from app.datasets import browsing, reading, receiving, schemas, service
+from app.datasets import browsing, reading, schemas, service
+from app.datasets.arrivals import Arrival
 from app.datasets.models import DatasetVersion
-from app.datasets.service import Content, DatasetView
+from app.datasets.service import DatasetView
 from app.dependencies import (
     CurrentUser,
     IdempotencyKey,
@@ -68,46 +67,11 @@ async def create(
     request: Request,
     actor: UploadActor,
     settings: SettingsDep,
-    storage: StorageDep,
     open_session: OpenSessionDep,
     key: IdempotencyKey = None,
 ) -> schemas.DatasetOut:
-    """Upload a file as a new dataset, or with `dataset` as a new version; its check is queued."""
-    received = await receiving.receive(request, settings=settings, storage=storage)
-    return await receiving.keep_or_delete(
-        storage, received, lambda: _store(open_session, actor, storage, received, key)
-    )
-
-
-def _store(
-    open_session: OpenSessionDep,
-    actor: Actor,
-    storage: Storage,
-    received: receiving.Received,
-    key: str | None,
-) -> schemas.DatasetOut:
-    fields = {name: value for name, value in received.fields.items() if name != "csrf_token"}
-    content = Content(received.key, received.filename, received.size, received.sha256)
-    with open_session() as session:
-        view = once(
-            session,
-            actor=actor,
-            key=key,
-            operation="datasets.create",
-            body=f"{sorted(fields.items())} {content.sha256}",
-            create=lambda: service.add_version(
-                session,
-                actor=actor,
-                storage=storage,
-                content=content,
-                name=fields.get("name", ""),
-                dataset_id=fields.get("dataset") or None,
-                declared_format=fields.get("format") or None,
-            ),
-            identify=lambda made: made.dataset.id,
-            load=lambda dataset_id: service.get(session, dataset_id=dataset_id),
-        )
-        return dataset_out(view)
+    """Make a dataset, or with `dataset` a new version, of a file, an `upload` or an `import`."""
+    return await Arrival(open_session, actor, settings, key).take(request, dataset_out)
 
 
 @router.get("", name="datasets.index")

@@ -55,10 +55,12 @@ class Listing:
 def listing(settings: Settings) -> Listing:
     """Return the files below the import folder; ``Conflict`` while imports are off."""
     found: list[ImportFile] = []
-    for file in _walk(_root(settings)):
+    root = _root(settings)
+    for path in _walk(root):
         if len(found) == MOST_FILES:
             return Listing(tuple(sorted(found, key=_by_name)), more=True)
-        found.append(file)
+        with suppress(OSError):  # deleted this moment
+            found.append(_file(root, path))
     return Listing(tuple(sorted(found, key=_by_name)), more=False)
 
 
@@ -82,8 +84,8 @@ def _root(settings: Settings) -> Path:
     return root
 
 
-def _walk(root: Path) -> Iterator[ImportFile]:
-    """Yield the plain files below ``root``, without hidden ones, links and what is too deep."""
+def _walk(root: Path) -> Iterator[Path]:
+    """Yield the plain files below ``root``, without hidden ones, links, and what is too deep."""
     looked_at = 0
     folders = [(root, 0)]
     while folders:
@@ -98,18 +100,27 @@ def _walk(root: Path) -> Iterator[ImportFile]:
                 if entry.is_dir(follow_symlinks=False) and depth < _DEEPEST:
                     folders.append((Path(entry.path), depth + 1))
                 elif entry.is_file(follow_symlinks=False):
-                    with suppress(OSError):
-                        yield _file(root, Path(entry.path), entry.stat(follow_symlinks=False))
+                    yield Path(entry.path)
 
 
-def _file(root: Path, path: Path, facts: os.stat_result) -> ImportFile:
-    name = str(path.relative_to(root))
+def _id(root: Path, path: Path) -> str:
+    return "imp_" + hashlib.sha256(os.fsencode(path.relative_to(root))).hexdigest()[:24]
+
+
+def _file(root: Path, path: Path) -> ImportFile:
+    facts = path.lstat()
     return ImportFile(
-        id="imp_" + hashlib.sha256(os.fsencode(name)).hexdigest()[:24],
-        name=name.encode("utf-8", "replace").decode(),
+        id=_id(root, path),
+        name=_shown(str(path.relative_to(root))),
         bytes=facts.st_size,
         changed_at=datetime.fromtimestamp(facts.st_mtime, UTC),
     )
+
+
+def _shown(name: str) -> str:
+    """Return a file's name as text, whatever bytes it has on the disk."""
+    text = os.fsencode(name).decode("utf-8", "replace")
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 @contextmanager
@@ -154,14 +165,13 @@ def _cloned(source: IO[bytes], target: IO[bytes]) -> bool:
 def _opened(settings: Settings, import_id: str) -> Iterator[tuple[IO[bytes], str]]:
     """Open a listed file for reading; gives it with its name."""
     root = _root(settings)
-    found = next((file for file in _walk(root) if file.id == import_id), None)
+    found = next((path for path in _walk(root) if _id(root, path) == import_id), None)
     if found is None:
         raise _missing()
-    parts = Path(found.name).parts
+    *folders, name = found.relative_to(root).parts
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for part in parts:
-            flags = _FILE if part is parts[-1] else _FOLDER
+        for part, flags in [*((folder, _FOLDER) for folder in folders), (name, _FILE)]:
             inner = os.open(part, flags, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = inner
@@ -172,7 +182,7 @@ def _opened(settings: Settings, import_id: str) -> Iterator[tuple[IO[bytes], str
     with os.fdopen(descriptor, "rb") as stream:
         if not plain:
             raise _missing()
-        yield stream, parts[-1]
+        yield stream, _shown(name)
 
 
 def _missing() -> Invalid:

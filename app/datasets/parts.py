@@ -85,6 +85,15 @@ def held(path: Path) -> Iterator[Part]:
         os.close(descriptor)  # lets go of the lock
 
 
+def require_offset(part: Part, offset: int) -> None:
+    """Raise ``Conflict`` unless ``offset`` is where the part ends."""
+    if offset != part.start:
+        raise Conflict(
+            f"{part.start} bytes are here, so go on from there, not from {offset}.",
+            code="wrong_offset",
+        )
+
+
 async def append(part: Part, chunks: AsyncIterator[bytes], *, limit: int) -> None:
     """Append what comes, at most ``limit`` bytes; whatever ends it, what has come stays.
 

@@ -41,7 +41,9 @@ class Allowance:
 
     def _cure(self) -> str:
         named = ", ".join(f"{name} ({sized(size)})" for name, size in self.largest)
-        cures = [f"delete a dataset that you no longer need; your largest: {named}"] if named else []
+        cures = (
+            [f"delete a dataset that you no longer need; your largest: {named}"] if named else []
+        )
         if self.uploads:
             cures.append(f"discard unfinished uploads ({sized(self.uploads)})")
         cures.append("ask an admin to raise TUNEBOX_USER_QUOTA_BYTES")

@@ -21,18 +21,25 @@ from app.kit.ids import new_id
 from app.kit.storage import RESERVE_BYTES, Storage, require_space
 from app.settings import Settings
 
-ALLOWED = frozenset({"name", "format", "dataset", "csrf_token"})
+# `upload` and `import` are ids of what is here already, in the place of `file`.
+ALLOWED = frozenset({"name", "format", "dataset", "upload", "import", "csrf_token"})
 _MAX_FIELD_BYTES = 4096
+_FORM_BYTES = 2**16  # what a form has beside its file, at most
 _PLACE = "uploads"
 _ABANDONED = timedelta(days=1)  # an upload that a killed server left behind
 T = TypeVar("T")
+Fits = Callable[[int], None]
 
 
 @dataclass
 class Received:
-    """A file in the storage under a temporary key, with the form's other fields."""
+    """A file in the storage under a temporary key, with the form's other fields.
+
+    Without ``has_file`` nothing lies there: a field names what is to be taken instead.
+    """
 
     key: str
+    has_file: bool = False
     filename: str = ""
     size: int = 0
     sha256: str = ""
@@ -42,8 +49,8 @@ class Received:
 class _Form:
     """Takes the parser's callbacks: text fields into a dict, the file into the storage."""
 
-    def __init__(self, target: IO[Any], received: Received, *, max_bytes: int) -> None:
-        self._target, self._received, self._max = target, received, max_bytes
+    def __init__(self, target: IO[Any], received: Received, *, max_bytes: int, fits: Fits) -> None:
+        self._target, self._received, self._max, self._fits = target, received, max_bytes, fits
         self._hash = hashlib.sha256()
         self._header, self._value = b"", b""
         self._name, self._text, self._is_file, self.files = "", b"", False, 0
@@ -83,11 +90,12 @@ class _Form:
         self._is_file = self._name == "file"
         if self._is_file:
             self.files += 1
-            self._received.filename = _base_name(options.get(b"filename", b""))
+            self._received.has_file = True
+            self._received.filename = base_name(options.get(b"filename", b""))
         elif self._name not in ALLOWED:
             raise Invalid.field(
                 self._name[:80] or "form",
-                "there is no such field; send file, name, format, dataset",
+                "there is no such field; send file (or upload, import), name, format, dataset",
             )
         if self.files > 1:
             raise Invalid.field("file", "send one file at a time")
@@ -105,6 +113,7 @@ class _Form:
                 f"The file is larger than {self._max / 2**30:,.0f} GiB, the limit of this Tunebox. "
                 "Split it, or ask an admin to raise TUNEBOX_MAX_UPLOAD_BYTES."
             )
+        self._fits(self._received.size)
         self._hash.update(chunk)
         self._target.write(chunk)
 
@@ -117,7 +126,7 @@ class _Form:
         self._received.sha256 = self._hash.hexdigest()
 
 
-def _base_name(raw: bytes) -> str:
+def base_name(raw: bytes) -> str:
     """Return the last component of a client's file name, without control characters."""
     name = raw.decode("utf-8", "replace").replace("\\", "/").rsplit("/", 1)[-1]
     return "".join(char for char in name if char.isprintable())[:200].strip() or "upload.jsonl"
@@ -130,7 +139,7 @@ def _boundary(request: Request) -> bytes:
     return options[b"boundary"]
 
 
-def _require_room(request: Request, settings: Settings) -> None:
+def _require_room(request: Request, settings: Settings, fits: Fits) -> None:
     length = request.headers.get("content-length", "")
     if length.isdigit():
         if int(length) > settings.max_upload_bytes + 2**20:
@@ -139,34 +148,41 @@ def _require_room(request: Request, settings: Settings) -> None:
                 "of this Tunebox. Split it, or ask an admin to raise TUNEBOX_MAX_UPLOAD_BYTES."
             )
         require_space(settings.data_folder, int(length))
+        fits(max(0, int(length) - _FORM_BYTES))
 
 
-async def receive(request: Request, *, settings: Settings, storage: Storage) -> Received:
-    """Read one upload into the storage; the caller moves or deletes ``key``.
+async def receive(
+    request: Request, *, settings: Settings, storage: Storage, fits: Fits = lambda _: None
+) -> Received:
+    """Read one upload into the storage; the caller takes or deletes ``key``.
 
+    ``fits`` raises what the caller wants raised when the file's bytes are too many for its sender.
     Raises ``Unsupported``, ``Invalid``, ``TooLarge`` or ``NoSpace``, and then keeps nothing.
     """
     boundary = _boundary(request)
-    _require_room(request, settings)
+    _require_room(request, settings, fits)
     await run_in_threadpool(storage.sweep, _PLACE, older_than=_ABANDONED)
     received = Received(key=f"{_PLACE}/{new_id('up')}")
     try:
         with await run_in_threadpool(storage.open, received.key, "wb") as target:
-            form = _Form(target, received, max_bytes=settings.max_upload_bytes)
+            form = _Form(target, received, max_bytes=settings.max_upload_bytes, fits=fits)
             parser = MultipartParser(boundary, form.callbacks())  # pyright: ignore[reportArgumentType]
             async for chunk in request.stream():
                 await run_in_threadpool(parser.write, chunk)
-        _require_whole(form)
+        _require_whole(form, received)
     except BaseException as error:
         await run_in_threadpool(storage.delete, received.key)
         raise _as_app_error(error) from error
     return received
 
 
-def _require_whole(form: _Form) -> None:
+def _require_whole(form: _Form, received: Received) -> None:
     if not form.complete:
         raise Invalid("The upload ends early. Nothing was kept; send it again.", code="truncated")
-    if form.files == 0:
+    named = [name for name in ("upload", "import") if received.fields.get(name)]
+    if received.has_file + len(named) > 1:
+        raise Invalid.field("file", "send one of file, upload and import")
+    if not received.has_file and not named:
         raise Invalid.field("file", "choose a file to upload")
 
 

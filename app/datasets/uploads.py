@@ -144,6 +144,16 @@ def _delete(session: Session, settings: Settings, upload: Upload) -> None:
     after_commit(session, partial(staging(settings).delete, upload.key))
 
 
+def require_rest(settings: Settings, *, rest: int, coming: int) -> None:
+    """Raise ``TooLarge`` or ``NoSpace`` unless ``coming`` of the ``rest`` bytes can be taken."""
+    if coming > rest:
+        raise TooLarge(
+            f"{coming} bytes come, but only {rest} are missing. "
+            "Begin a new upload if the file has changed."
+        )
+    require_space(settings.data_folder, coming)
+
+
 @contextmanager
 def whole(settings: Settings, found: OpenUpload) -> Iterator[Content]:
     """Hash a whole upload and give its content, held against writers while the block lasts.
