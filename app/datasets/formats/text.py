@@ -11,7 +11,7 @@ from app.datasets.formats.secrets import SHORTEST_SECRET, SHOWN_CHARACTERS, find
 from app.datasets.problems import Code
 
 # These are stored beside the conversation and never trained.
-_UNTRAINED = frozenset({"id", "source", "language", "metadata", "name"})
+UNTRAINED = frozenset({"id", "source", "language", "metadata", "name"})
 
 TOKENS = [
     "<|im_start|>",
@@ -108,7 +108,7 @@ def text_findings(row: Row, *, controls: bool = True) -> Iterator[Finding]:
     ``controls`` is False where the raw line cannot hold any.
     """
     for path, text in strings(row):
-        if path[:1] and path[0] not in _UNTRAINED:
+        if path[:1] and path[0] not in UNTRAINED:
             if controls:
                 yield from _control(path, text)
             if "<" in text or "[" in text:
