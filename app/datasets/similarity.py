@@ -1,228 +1,220 @@
-"""Rows that repeat an earlier one: exact copies, and rows that read almost the same. Pure.
+"""Near duplicates of a version: rows that read almost as an earlier one, and their groups. Pure.
 
-Rows are remembered as numbers, 84 bytes each, and compared once all are known. Copies have the
-same 128-bit hash. Near duplicates are found by MinHash over words (``rensa``) with banding, then
-compared word by word: rows that share only a system prompt or a question are none.
+Each row's words become numbers and MinHash bands, by several processes (``words``, ``minhash``);
+rows that share a band are then compared word by word (``candidates``). The words' numbers lie in a
+file meanwhile, so memory is some 120 bytes a row beside a few blocks of rows. Copies are found by
+their hashes (``copies``); only the first of them is compared here.
 """
 
-import re
-from array import array
-from collections import Counter, OrderedDict
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
-from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]  # no type stubs
 
+from app.datasets.candidates import Candidates, Places
+from app.datasets.copies import copies, first_alike
+from app.datasets.crew import in_order
+from app.datasets.formats import FORMATS, mapped
 from app.datasets.formats.base import Turn
+from app.datasets.minhash import BANDS, Bands, bands_of
+from app.datasets.repeats import Repeat, Repeats
+from app.datasets.rows import parse
+from app.datasets.table import RowPlace, TableReader, as_places
+from app.datasets.words import Counts, Flags, Worded, likeness, may_be_alike, worded
 
-_BANDS, _BAND_ROWS = 12, 8
-_PERMUTATIONS = _BANDS * _BAND_ROWS
-_BAND_BYTES = 4 * _BAND_ROWS
-_NEIGHBOURS = 8  # how many earlier rows of a band are looked at
-_COMPARED = 4  # of those, how many are compared word by word
-_ROWS_AT_ONCE = 1 << 14
-_PLACE_BITS = 40  # a row's number within the file, beside its number within the chunk
-_CACHED_BYTES = 4 * 2**20  # of rows; their words take about twenty times as much
+__all__ = [
+    "Repeat",
+    "Repeats",
+    "RowSource",
+    "TurnsOf",
+    "copies",
+    "find",
+    "read_groups",
+    "write_groups",
+]
 
-# How many of the words may differ: of the whole row, of the answer, of the question.
-_WHOLE, _ANSWER, _QUESTION = 0.05, 0.05, 1 / 3
-
-# Scripts written without spaces: each character counts as a word.
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff]")
-
-Indices = npt.NDArray[np.int64]
-ReadTurns = Callable[[int, int], Sequence[Turn]]
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """A row that repeats the row on the line ``of``: a copy, or almost."""
-
-    line: int
-    of: int
-    exact: bool
-    offset: int
-    size: int
+_BLOCK_ROWS, _BLOCK_BYTES = 1000, 2**20
+_PAIR_WORDS = 1 << 20  # words compared at once, some 50 MiB
+_SIGNING = 0.6  # of the time, about
+Groups = npt.NDArray[np.uint64]
 
 
-@dataclass(frozen=True, slots=True)
-class _Words:
-    question: list[str]
-    answer: list[str]
-    questions: frozenset[str]
-    answers: frozenset[str]
+@dataclass(frozen=True)
+class TurnsOf:
+    """Reads the turns of a row's bytes; it may go to another process."""
+
+    format: str | None
+    mapping: dict[str, Any] | None = None
+
+    def __call__(self, data: bytes) -> Sequence[Turn]:
+        """Return the readable turns; none of what is no object or has no known format."""
+        value, _ = parse(data)
+        form = FORMATS.get(self.format or "")
+        return form.turns(mapped(value, self.mapping)) if form and type(value) is dict else ()
 
 
-def words_of(text: str) -> list[str]:
-    """Return the words of ``text`` in lower case; characters where a script has no spaces."""
-    if not text.isascii():
-        text = _UNSPACED.sub(r" \g<0> ", text)
-    return text.lower().split()
+@dataclass(frozen=True)
+class RowSource:
+    """Where rows come from: ``read(offset, size)`` of the rows file, and what reads their turns.
+
+    ``turns`` must be picklable, as ``TurnsOf`` is.
+    """
+
+    read: Callable[[int, int], bytes]
+    turns: Callable[[bytes], Sequence[Turn]]
 
 
-def _texts(turns: Sequence[Turn]) -> tuple[str, str]:
-    """Return what is asked (by users and tools) and what the assistant answers."""
-    answer = [turn.text for turn in turns if turn.role == "assistant"]
-    question = [turn.text for turn in turns if turn.role in ("user", "tool")]
-    return " ".join(question), " ".join(answer)
+def find(  # a source, its table and what is written, each named at the call
+    rows: RowSource,
+    table: TableReader,
+    *,
+    bands: IO[bytes],
+    groups: IO[bytes] | None = None,
+    processes: int = 1,
+    progress: Callable[[float], None] = lambda _share: None,
+    folder: Path | None = None,
+) -> Iterator[Repeat]:
+    """Yield rows that read almost as an earlier row, by line; copies are none of them.
+
+    ``bands`` gets 12 × u32 a row, and ``groups`` (see ``write_groups``) all groups of copies and
+    near copies, both before the first one is yielded. Memory for the words lies in ``folder``, by
+    default where temporary files lie: about half the size of the rows' text.
+    """
+    first = first_alike(table).astype(np.int64)
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        sheets = _Sheets(Path(made), len(table))
+        blocks = _blocks(rows, table)
+        signed = in_order(partial(_sign, rows.turns), blocks, processes=processes)
+        sheets.fill(signed, lambda done: progress(_SIGNING * done / max(1, len(table))))
+        sheets.write_bands(bands)
+        unique = np.flatnonzero((first == np.arange(len(first))) & sheets.has_words)
+        found = Candidates(sheets.bands[:, unique], sheets.compare(unique))
+        found.run(lambda share: progress(_SIGNING + (1 - _SIGNING) * share))
+    if groups is not None:
+        first[unique] = unique[found.leaders]
+        write_groups(groups, first[first])
+    yield from _repeats(table, unique, unique[found.like])
 
 
-def _differing(one: list[str], other: list[str]) -> int:
-    """Return how many words of the one or the other have no partner."""
-    here, there = Counter(one), Counter(other)
-    return max((here - there).total(), (there - here).total())
+def write_groups(target: IO[bytes], leaders: Places) -> None:
+    """Write for each row the place of the first row of its group, 8 bytes each; itself if alone."""
+    target.write(leaders.astype("<u8").tobytes())
 
 
-def _almost_equal(one: _Words, other: _Words) -> bool:
-    answers = max(len(one.answer), len(other.answer))
-    questions = max(len(one.question), len(other.question))
-    # Cheap first: at least as many words differ as there are words in the one only.
-    if len(one.answers - other.answers) > _ANSWER * answers:
-        return False
-    if len(one.questions - other.questions) > _QUESTION * questions:
-        return False
-    answer = _differing(one.answer, other.answer)
-    question = _differing(one.question, other.question)
-    return (
-        answer <= _ANSWER * answers
-        and question <= _QUESTION * questions
-        and answer + question <= _WHOLE * (answers + questions)
-    )
+def read_groups(source: IO[bytes]) -> Groups:
+    """Return for each row the place of the first row of its group."""
+    return np.frombuffer(source.read(), dtype="<u8")
 
 
-class Repeats:
-    """Takes rows in the order of their lines; ``found`` then tells which repeat an earlier one."""
-
-    def __init__(self) -> None:
-        self._lines, self._offsets, self._sizes = array("Q"), array("Q"), array("I")
-        self._hashes = array("Q")
-        self._bands = array("I")
-        self._signed = bytearray()
-
-    def add(self, place: tuple[int, int, int], canonical: bytes, turns: Sequence[Turn]) -> None:
-        """Remember a row: its (line, offset, size), its normalised bytes and its turns."""
-        for numbers, value in zip((self._lines, self._offsets, self._sizes), place, strict=True):
-            numbers.append(value)
-        self._hashes.frombytes(xxhash.xxh3_128_digest(canonical))
-        words = words_of(" ".join(_texts(turns)))
-        self._signed.append(bool(words))
-        self._bands.extend(_band_keys(words) if words else [0] * _BANDS)
-
-    def found(self, read: ReadTurns) -> Iterator[Repeat]:
-        """Yield the repeats by line. ``read`` gives the turns of a row by its offset and size."""
-        if not self._lines:
-            return
-        first = _first_copies(np.frombuffer(self._hashes, dtype=np.uint64).reshape(-1, 2))
-        near = self._near(first, _Reader(read, self._offsets, self._sizes))
-        pending = next(near, None)
-        for row in range(len(self._lines)):
-            if first[row] != row:
-                yield self._repeat(row, int(first[row]), exact=True)
-            elif pending is not None and pending[0] == row:
-                yield self._repeat(row, pending[1], exact=False)
-                pending = next(near, None)
-
-    def _repeat(self, row: int, of: int, *, exact: bool) -> Repeat:
-        place = self._lines[row], self._lines[of]
-        return Repeat(*place, exact, self._offsets[row], self._sizes[row])
-
-    def _near(self, first: Indices, reader: "_Reader") -> Iterator[tuple[int, int]]:
-        """Yield (row, earlier row) of near duplicates, among rows that are no copies."""
-        unique = first == np.arange(len(first))
-        rows = np.flatnonzero(unique & np.frombuffer(self._signed, dtype=np.bool_))
-        bands = np.frombuffer(self._bands, dtype=np.uint32).reshape(-1, _BANDS)
-        index = [_Band(np.ascontiguousarray(bands[rows, band])) for band in range(_BANDS)]
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            chunk = np.arange(start, min(start + _ROWS_AT_ONCE, len(rows)))
-            for place, candidates in _candidates(index, chunk):
-                row = int(rows[place])
-                earlier = reader.first_alike(row, [int(rows[other]) for other in candidates])
-                if earlier is not None:
-                    yield row, earlier
+def _repeats(table: TableReader, rows: Places, like: Places) -> Iterator[Repeat]:
+    later = rows != like
+    partner = dict(zip(rows[later].tolist(), like[later].tolist(), strict=True))
+    lines = np.concatenate([part["line"] for _, part in table.blocks()] or [np.empty(0)])
+    for first, records in table.blocks():
+        for place in as_places(first, records):
+            if (other := partner.get(place.place)) is not None:
+                of = int(lines[other])
+                yield Repeat(place.line, of, exact=False, offset=place.offset, size=place.size)
 
 
-def _band_keys(words: list[str]) -> list[int]:
-    sketch = RMinHash(num_perm=_PERMUTATIONS, seed=1)
-    sketch.update(words)
-    digest = array("I", sketch.digest()).tobytes()
+Block = list[bytes]
+
+
+def _blocks(rows: RowSource, table: TableReader) -> Iterator[Block]:
+    """Yield the bytes of rows that lie side by side; nothing for a row that is no object."""
+    for first, records in table.blocks(_BLOCK_ROWS):
+        has_hash: list[bool] = (np.count_nonzero(records["hash"], axis=1) > 0).tolist()
+        held: list[tuple[RowPlace, bool]] = []
+        for place, wanted in zip(as_places(first, records), has_hash, strict=True):
+            if held and place.offset + place.size - held[0][0].offset > _BLOCK_BYTES:
+                yield _read(rows, held)
+                held = []
+            held.append((place, wanted))
+        yield _read(rows, held)
+
+
+def _read(rows: RowSource, held: list[tuple[RowPlace, bool]]) -> Block:
+    wanted = [place for place, wanted in held if wanted]
+    if not wanted:
+        return [b""] * len(held)
+    start = wanted[0].offset
+    data = rows.read(start, wanted[-1].offset + wanted[-1].size - start)
     return [
-        xxhash.xxh32_intdigest(digest[start : start + _BAND_BYTES])
-        for start in range(0, len(digest), _BAND_BYTES)
+        data[place.offset - start : place.offset - start + place.size] if wanted else b""
+        for place, wanted in held
     ]
 
 
-def _first_copies(hashes: npt.NDArray[np.uint64]) -> Indices:
-    """Return for each row the first row with the same hash, itself if there is none before."""
-    order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: equal rows stay in order
-    ordered = hashes[order]
-    begins = np.ones(len(order), dtype=np.bool_)
-    begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    leaders = order[np.flatnonzero(begins)[np.cumsum(begins) - 1]]
-    first = np.empty(len(order), dtype=np.int64)
-    first[order] = leaders
-    return first
+def _sign(turns: Callable[[bytes], Sequence[Turn]], block: Block) -> tuple[Worded, Bands]:
+    """Return a block's words and bands; done by the helping processes."""
+    rows = worded([turns(data) if data else () for data in block])
+    return rows, bands_of(rows)
 
 
-class _Band:
-    """One band's keys, sorted, so that rows with the same key lie side by side."""
+class _Sheets:
+    """What is known of all rows: bands and how many words in memory, the words in a file."""
 
-    def __init__(self, keys: npt.NDArray[np.uint32]) -> None:
-        self._order = np.argsort(keys, kind="stable")
-        self._keys = keys[self._order]
-        self._position = np.empty_like(self._order)
-        self._position[self._order] = np.arange(len(keys))
+    def __init__(self, folder: Path, count: int) -> None:
+        self.bands: Bands = np.zeros((BANDS, count), dtype=np.uint32)
+        self._counts: Counts = np.zeros((count, 2), dtype=np.int64)
+        self._path = folder / "words"
 
-    def pairs(self, rows: Indices, step: int) -> Indices:
-        """Return the row ``step`` places before each row with the same key, packed with it."""
-        at = self._position[rows]
-        near = at - step
-        fits = near >= 0
-        fits[fits] = self._keys[near[fits]] == self._keys[at[fits]]
-        return ((rows[fits] - rows[0]) << _PLACE_BITS) | self._order[near[fits]]
+    def fill(self, signed: Iterator[tuple[Worded, Bands]], progress: Callable[[int], None]) -> None:
+        """Take the blocks of rows in order; ``progress`` hears how many rows are taken."""
+        at = 0
+        with self._path.open("wb") as file:
+            for rows, bands in signed:
+                self.bands[:, at : at + len(rows)] = bands.T
+                self._counts[at : at + len(rows)] = rows.counts
+                file.write(rows.hashes.tobytes())
+                at += len(rows)
+                progress(at)
+
+    @property
+    def has_words(self) -> Flags:
+        """Tell of which rows there is something to compare."""
+        return np.sum(self._counts, axis=1) > 0
+
+    def write_bands(self, target: IO[bytes]) -> None:
+        """Write the bands row by row."""
+        for start in range(0, self.bands.shape[1], 1 << 16):
+            target.write(self.bands[:, start : start + (1 << 16)].T.astype("<u4").tobytes())
+
+    def compare(self, chosen: Places) -> Callable[[Places, Places], Flags]:
+        """Return what compares pairs of the chosen rows, by their numbers among them."""
+        sizes = self._counts.sum(axis=1)
+        words = _Words(self._path, (np.cumsum(sizes) - sizes)[chosen], self._counts[chosen])
+        return words.alike
 
 
-def _candidates(bands: Sequence[_Band], rows: Indices) -> Iterator[tuple[int, list[int]]]:
-    """Yield each row with earlier rows that share bands with it, the most alike first."""
-    steps = range(1, _NEIGHBOURS + 1)
-    pairs = np.concatenate([band.pairs(rows, step) for band in bands for step in steps])
-    if not len(pairs):
-        return
-    unique, counts = np.unique(pairs, return_counts=True)
-    row = unique >> _PLACE_BITS
-    order = np.lexsort((-counts, row))
-    others = (unique & ((1 << _PLACE_BITS) - 1))[order]
-    starts = np.flatnonzero(np.diff(row, prepend=-1))
-    for start, end in zip(starts, [*starts[1:], len(unique)], strict=True):
-        best: list[int] = others[start : min(end, start + _COMPARED)].tolist()
-        yield int(rows[0] + row[start]), best
+class _Words:
+    """Rows' words in a file: where each row's begin, and how many it has of question and answer."""
 
+    def __init__(self, path: Path, starts: Places, counts: Counts) -> None:
+        has_any = bool(path.stat().st_size)
+        self._hashes: npt.NDArray[np.uint32] = (
+            np.memmap(path, dtype=np.uint32, mode="r") if has_any else np.empty(0, dtype=np.uint32)
+        )
+        self._starts, self._counts = starts, counts
 
-class _Reader:
-    """Reads rows again for the comparison by words, and remembers the latest ones."""
+    def alike(self, earlier: Places, later: Places) -> Flags:
+        """Tell which pairs read almost the same."""
+        found = may_be_alike(self._counts[earlier], self._counts[later])
+        asked = np.flatnonzero(found)
+        words = (self._counts[earlier[asked]] + self._counts[later[asked]]).sum(axis=1)
+        parts = np.cumsum(words) // _PAIR_WORDS
+        for part in np.split(asked, np.flatnonzero(np.diff(parts)) + 1):
+            pair = self._of(earlier[part]), self._of(later[part])
+            found[part] = likeness(*pair).almost
+        return found
 
-    def __init__(self, read: ReadTurns, offsets: "array[int]", sizes: "array[int]") -> None:
-        self._read, self._offsets, self._sizes = read, offsets, sizes
-        self._cache: OrderedDict[int, _Words] = OrderedDict()
-        self._cached = 0
-
-    def first_alike(self, row: int, others: list[int]) -> int | None:
-        """Return which of ``others`` reads almost the same as ``row``."""
-        words = self._words(row)
-        return next((other for other in others if _almost_equal(words, self._words(other))), None)
-
-    def _words(self, row: int) -> _Words:
-        if row in self._cache:
-            self._cache.move_to_end(row)
-            return self._cache[row]
-        question, answer = _texts(self._read(self._offsets[row], self._sizes[row]))
-        asked, answered = words_of(question), words_of(answer)
-        words = _Words(asked, answered, frozenset(asked), frozenset(answered))
-        self._cache[row] = words
-        self._cached += self._sizes[row]
-        while self._cached > _CACHED_BYTES and len(self._cache) > 1:
-            oldest, _ = self._cache.popitem(last=False)
-            self._cached -= self._sizes[oldest]
-        return words
+    def _of(self, rows: Places) -> Worded:
+        counts = self._counts[rows]
+        sizes = counts.sum(axis=1)
+        begins = np.repeat(self._starts[rows] - (np.cumsum(sizes) - sizes), sizes)
+        return Worded(counts, self._hashes[begins + np.arange(len(begins))])
