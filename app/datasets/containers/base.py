@@ -16,6 +16,7 @@ from app.datasets.problems import Code
 
 MARK = b"\0"
 LONGEST_EXCERPT = 2000  # characters of a broken row that are kept to be shown
+_CODES = frozenset({Code.INVALID_JSON, Code.NOT_UTF8, Code.LINE_TOO_LONG})
 IsBad = Callable[[int], bool]
 
 
@@ -75,6 +76,11 @@ class Interrupted(Exception):
         self.line = line
 
 
+def bom_note() -> Note:
+    """Return what is said of a byte order mark at the start of a file."""
+    return Note(1, Finding(Code.BOM, "the file begins with the bytes EF BB BF"))
+
+
 def marked(fault: Fault) -> bytes:
     """Return a row that could not be read as one line for the rows file."""
     text = fault.text[:LONGEST_EXCERPT]
@@ -87,6 +93,7 @@ def fault_of(data: bytes) -> Fault | None:
     if not data.startswith(MARK):
         return None
     try:
-        return msgspec.json.decode(data[len(MARK) :], type=Fault)
+        fault = msgspec.json.decode(data[len(MARK) :], type=Fault)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
+    return fault if fault.code in _CODES else None
