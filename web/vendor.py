@@ -15,6 +15,7 @@ TARGET = HERE / "static" / "vendor"
 FILES = {
     "htmx.org/dist/htmx.min.js": "htmx.min.js",
     "@tabler/core/dist/css/tabler.min.css": "tabler.min.css",
+    "tus-js-client/dist/tus.min.js": "tus.min.js",
     "uplot/dist/uPlot.esm.js": "uplot.esm.js",
     "uplot/dist/uPlot.min.css": "uplot.min.css",
 }

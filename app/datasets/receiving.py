@@ -23,6 +23,7 @@ from app.settings import Settings
 
 # `upload` and `import` are ids of what is here already, in the place of `file`.
 ALLOWED = frozenset({"name", "format", "dataset", "upload", "import", "csrf_token"})
+PASTED = "pasted.txt"  # what it holds is seen from its content
 _MAX_FIELD_BYTES = 4096
 _FORM_BYTES = 2**16  # what a form has beside its file, at most
 _PLACE = "uploads"
@@ -201,6 +202,23 @@ def _as_app_error(error: BaseException) -> BaseException:
             "The upload is not valid multipart/form-data. Send it again.", code="truncated"
         )
     return error
+
+
+def keep_text(text: str, *, storage: Storage, fields: dict[str, str]) -> Received:
+    """Put pasted text into the storage as a file, with the ends of lines that files have.
+
+    Browsers send each line's end as CR LF, and often none after the last one.
+    """
+    data = text.replace("\r\n", "\n").rstrip("\n").encode("utf-8", "replace") + b"\n"
+    digest = hashlib.sha256(data).hexdigest()
+    received = Received(f"{_PLACE}/{new_id('up')}", True, PASTED, len(data), digest, fields)
+    try:
+        with storage.open(received.key, "wb") as target:
+            target.write(data)
+    except OSError as error:
+        storage.delete(received.key)
+        raise _as_app_error(error) from error
+    return received
 
 
 async def keep_or_delete(storage: Storage, received: Received, store: Callable[[], T]) -> T:

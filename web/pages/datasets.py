@@ -3,6 +3,7 @@
 Translation only: what may be done lives in ``app.datasets``; looks live in the templates.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -12,13 +13,13 @@ from sqlalchemy.orm import Session
 
 from app.auth import users
 from app.auth.models import User
-from app.auth.roles import Actor
-from app.datasets import receiving, service
-from app.datasets.service import Content, DatasetView
+from app.datasets import service, uploads
+from app.datasets.arrivals import Arrival
+from app.datasets.service import DatasetView
+from app.datasets.uploads import OpenUpload
 from app.dependencies import (
     CurrentUser,
     Member,
-    OpenSession,
     OpenSessionDep,
     PageParams,
     SessionDep,
@@ -26,7 +27,7 @@ from app.dependencies import (
     UploadActor,
 )
 from app.errors import AppError
-from app.kit.storage import Storage, get_storage
+from app.kit.storage import get_storage
 from web.htmx import HtmxDep, Toast, hx_redirect, redirect, toast
 from web.pages.dataset_head import Head, head_of
 from web.pages.dataset_view import (
@@ -76,7 +77,9 @@ class Upload:
     """The drop zone: for a new dataset, or for a new version of one."""
 
     template: ClassVar[str] = "datasets/_upload.html"
+    has_imports: bool
     dataset_id: str = ""
+    unfinished: Sequence[OpenUpload] = ()
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,18 @@ def _table(session: Session, page: PageParams, q: str) -> DatasetsTable:
 
 
 @router.get("", name="pages.datasets")
-def index(
-    session: SessionDep, actor: CurrentUser, shell: ShellDep, page: PageParams, q: str = ""
+def index(  # each is a query parameter or a dependency
+    session: SessionDep,
+    actor: CurrentUser,
+    shell: ShellDep,
+    settings: SettingsDep,
+    page: PageParams,
+    q: str = "",
 ) -> Response:
     """List datasets, with the upload above."""
-    del actor
-    return render(DatasetsPage(_table(session, page, q), Upload()), shell)
+    unfinished = uploads.unfinished(session, actor=actor, settings=settings)
+    upload = Upload(settings.import_folder is not None, unfinished=unfinished)
+    return render(DatasetsPage(_table(session, page, q), upload), shell)
 
 
 @router.get("/table", name="pages.datasets.table")
@@ -135,32 +144,16 @@ async def create(
     htmx: HtmxDep,
 ) -> Response:
     """Take an upload and open the dataset's page, where its check is seen."""
-    storage = get_storage(settings)
+    arrival = Arrival(open_session, actor, settings)
     try:
-        received = await receiving.receive(request, settings=settings, storage=storage)
-        dataset_id = await receiving.keep_or_delete(
-            storage, received, lambda: _store(open_session, actor, storage, received)
-        )
+        dataset_id = await arrival.take(request, lambda view: view.dataset.id)
     except AppError as error:
-        refused = Response(status_code=error.status, headers={"HX-Reswap": "none"})
-        return toast(refused, Toast(error.detail, "bad"))
+        refused = Toast(error.detail, "bad")
+        if not htmx.is_htmx:
+            return redirect("/datasets", refused)
+        response = Response(status_code=error.status, headers={"HX-Reswap": "none"})
+        return toast(response, refused)
     return await run_in_threadpool(hx_redirect, f"/datasets/{dataset_id}", htmx)
-
-
-def _store(
-    open_session: OpenSession, actor: Actor, storage: Storage, received: receiving.Received
-) -> str:
-    content = Content(received.key, received.filename, received.size, received.sha256)
-    with open_session() as session:
-        view = service.add_version(
-            session,
-            actor=actor,
-            storage=storage,
-            content=content,
-            name=received.fields.get("name", ""),
-            dataset_id=received.fields.get("dataset") or None,
-        )
-        return view.dataset.id
 
 
 VersionNumber = Annotated[int | None, Query(ge=1)]
@@ -172,6 +165,7 @@ def detail(  # each is a query parameter or a dependency
     session: SessionDep,
     actor: CurrentUser,
     shell: ShellDep,
+    settings: SettingsDep,
     version: VersionNumber = None,
     code: str | None = None,
 ) -> Response:
@@ -184,7 +178,7 @@ def detail(  # each is a query parameter or a dependency
         problems=problems_of(session, of, opened=code),
         statistics=statistics_of(of),
         runs=runs_of(session, dataset_id),
-        upload=Upload(dataset_id),
+        upload=Upload(settings.import_folder is not None, dataset_id),
     )
     return render(page, shell)
 

@@ -1,97 +1,181 @@
 // @ts-check
-// Sends a form's file with XMLHttpRequest, which alone tells how much has left: rate and time left
-// are shown beside the bar. Takes dropped files. Without scripts the form posts as it is.
+// Takes files by drag and drop or by the form, several at once, and shows each on its way. Uploads
+// go on while one looks at other pages of ours. Without scripts the form posts as it is.
 
-/** @type {WeakSet<HTMLFormElement>} */
+import { FileUpload } from './upload_file.js';
+
+const AT_ONCE = 3;
+const WORDS = {
+  waiting: 'Waiting', sending: 'Uploading', broken: 'Line broken, trying again', paused: 'Paused',
+  storing: 'Storing', done: 'Stored', refused: 'Refused', cancelled: 'Cancelled',
+};
+
+/** @type {FileUpload[]} */
+const uploads = [];
+/** @type {Map<FileUpload, HTMLElement>} */
+const rows = new Map();
+/** @type {Map<FileUpload, string>} */
+const said = new Map();
+/** @type {WeakSet<Element>} */
 const wired = new WeakSet();
 
 export function wireAll() {
-  for (const form of document.querySelectorAll('form[data-upload]')) {
-    if (form instanceof HTMLFormElement && !wired.has(form)) wire(form);
+  const zone = zoneHere();
+  if (!zone) return;
+  for (const element of zone.querySelectorAll('[data-scripted]')) element.removeAttribute('hidden');
+  for (const element of zone.querySelectorAll('[data-plain]')) element.setAttribute('hidden', '');
+  const input = /** @type {HTMLInputElement} */ (zone.querySelector('input[type=file]'));
+  input.multiple = !zone.dataset.dataset;
+  for (const upload of [...uploads].reverse()) if (upload.state !== 'cancelled' && !rows.get(upload)?.isConnected) show(upload);
+  if (wired.has(input)) return;
+  wired.add(input);
+  input.addEventListener('change', () => {
+    add([...(input.files ?? [])]);
+    input.value = '';
+  });
+}
+
+/** @returns {HTMLElement|null} */
+const zoneHere = () => document.querySelector('[data-upload-zone]');
+
+/** @param {File[]} files */
+function add(files) {
+  const zone = zoneHere();
+  if (!zone || !files.length) return;
+  const name = /** @type {HTMLInputElement|null} */ (zone.querySelector('input[name=name]'));
+  const token = /** @type {HTMLInputElement|null} */ (zone.querySelector('input[name=csrf_token]'))?.value ?? '';
+  for (const file of files) {
+    if (uploads.some((other) => (other.isActive || other.state === 'paused') && isSame(other.file, file))) continue;
+    const fields = { dataset: zone.dataset.dataset ?? '', name: files.length === 1 ? name?.value.trim() ?? '' : '' };
+    const upload = new FileUpload(file, { token, fields, changed });
+    uploads.unshift(upload);
+    show(upload);
+  }
+  if (name) name.value = '';
+  startNext();
+}
+
+/** @param {File} one @param {File} other */
+function isSame(one, other) {
+  return one.name === other.name && one.size === other.size && one.lastModified === other.lastModified;
+}
+
+function startNext() {
+  for (;;) {
+    const next = uploads.findLast((one) => one.state === 'waiting');
+    const running = uploads.filter((one) => one.isActive && one.state !== 'waiting').length;
+    if (!next || running >= AT_ONCE) return;
+    next.start();
   }
 }
 
-/** @param {HTMLFormElement} form */
-function wire(form) {
-  wired.add(form);
-  const input = /** @type {HTMLInputElement|null} */ (form.querySelector('input[type=file]'));
-  if (!input) return;
-  form.addEventListener('submit', (event) => {
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    if (input.files?.length) send(form, input.files[0]);
-  }, true);
-  input.addEventListener('change', () => {
-    const name = form.querySelector('[data-file-name]');
-    if (name && input.files?.length) name.textContent = `${input.files[0].name}, ${bytes(input.files[0].size)}`;
-    if (form.dataset.upload === 'at-once' && input.files?.length) form.requestSubmit();
-  });
-  const zone = form.closest('[data-drop]') ?? form;
-  for (const kind of ['dragenter', 'dragover']) zone.addEventListener(kind, (event) => { event.preventDefault(); zone.classList.add('over'); });
-  for (const kind of ['dragleave', 'drop']) zone.addEventListener(kind, () => zone.classList.remove('over'));
-  zone.addEventListener('drop', (event) => {
-    event.preventDefault();
-    const files = /** @type {DragEvent} */ (event).dataTransfer?.files;
-    if (!files?.length) return;
-    input.files = files;
-    input.dispatchEvent(new Event('change'));
-  });
+/** @param {FileUpload} upload */
+function changed(upload) {
+  draw(upload);
+  if (said.get(upload) === upload.state) return;
+  said.set(upload, upload.state);
+  say(`${upload.file.name}: ${WORDS[upload.state]}. ${upload.problem}`);
+  startNext();
+  if (upload.state === 'done') stored(upload);
 }
 
-/** @param {HTMLFormElement} form @param {File} file */
-function send(form, file) {
-  const request = new XMLHttpRequest();
-  const started = performance.now();
-  const show = progress(form, () => request.abort());
-  request.open('POST', form.action);
-  request.setRequestHeader('X-CSRF-Token', /** @type {any} */ (form.elements.namedItem('csrf_token'))?.value ?? '');
-  request.setRequestHeader('HX-Request', 'true');
-  request.setRequestHeader('HX-Request-Type', 'partial');
-  request.upload.addEventListener('progress', (event) => {
-    const seconds = (performance.now() - started) / 1000;
-    const rate = event.loaded / Math.max(seconds, 0.001);
-    const left = event.loaded < event.total ? `${bytes(rate)}/s, ${duration((event.total - event.loaded) / rate)} left` : 'checking what arrived';
-    show(event.loaded / Math.max(1, event.total), `${bytes(event.loaded)} of ${bytes(event.total)}, ${left}`);
-  });
-  request.addEventListener('load', () => finish(form, request));
-  request.addEventListener('error', () => fail(form, `The connection broke while ${file.name} was sent. Nothing was stored; send it again.`));
-  request.addEventListener('abort', () => fail(form, ''));
-  request.send(new FormData(form));
+/** @param {FileUpload} upload */
+function stored(upload) {
+  const id = upload.fields.dataset;
+  if (id && zoneHere()?.dataset.dataset === id && !uploads.some((one) => one.isActive)) return location.assign(`/datasets/${id}`);
+  if (document.getElementById('datasets-table')) {
+    /** @type {any} */ (window).htmx?.ajax('GET', '/datasets/table', { target: '#datasets-table', swap: 'outerMorph' });
+  }
 }
 
-/** @param {HTMLFormElement} form @param {XMLHttpRequest} request */
-function finish(form, request) {
-  const next = request.getResponseHeader('HX-Redirect');
-  if (next) return location.assign(next);
-  const events = JSON.parse(request.getResponseHeader('HX-Trigger') ?? '{}');
-  if (events['tb:toast']) document.dispatchEvent(new CustomEvent('tb:toast', { detail: events['tb:toast'] }));
-  const target = document.querySelector(form.dataset.target ?? '') ?? form;
-  if (request.getResponseHeader('HX-Reswap') === 'none' || !request.responseText.trim()) return fail(form, '');
-  target.outerHTML = request.responseText;
-  const htmx = /** @type {any} */ (window).htmx;
-  htmx?.process(document.body);
-  wireAll();
+/** @param {string} text */
+function say(text) {
+  const status = document.querySelector('[data-upload-say]');
+  if (status) status.textContent = text;
 }
 
-/** @param {HTMLFormElement} form @param {string} text */
-function fail(form, text) {
-  form.querySelector('[data-progress]')?.setAttribute('hidden', '');
-  form.removeAttribute('aria-busy');
-  if (text) document.dispatchEvent(new CustomEvent('tb:toast', { detail: { text, kind: 'bad' } }));
+/* ---------- rows ---------- */
+/** @param {FileUpload} upload */
+function show(upload) {
+  const zone = zoneHere();
+  const list = zone?.querySelector('[data-upload-list]');
+  const template = /** @type {HTMLTemplateElement|null} */ (zone?.querySelector('[data-upload-row]') ?? null);
+  if (!list || !template) return;
+  const known = rows.get(upload);
+  const row = known ?? /** @type {HTMLElement} */ (template.content.firstElementChild?.cloneNode(true));
+  if (!known) {
+    rows.set(upload, row);
+    wireRow(row, upload);
+  }
+  list.prepend(row);
+  zone?.querySelector('[data-upload-card]')?.removeAttribute('hidden');
+  draw(upload);
 }
 
-/** @param {HTMLFormElement} form @param {() => void} cancel */
-function progress(form, cancel) {
-  const box = /** @type {HTMLElement|null} */ (form.querySelector('[data-progress]'));
-  form.setAttribute('aria-busy', 'true');
-  box?.removeAttribute('hidden');
-  const stop = /** @type {HTMLButtonElement|null} */ (box?.querySelector('[data-cancel]'));
-  if (stop) stop.onclick = cancel;
-  return (/** @type {number} */ share, /** @type {string} */ text) => {
-    box?.querySelector('rect')?.setAttribute('width', `${(100 * share).toFixed(1)}%`);
-    const words = box?.querySelector('[data-progress-text]');
-    if (words) words.textContent = text;
-  };
+/** @param {HTMLElement} row @param {FileUpload} upload */
+function wireRow(row, upload) {
+  const name = upload.file.name;
+  part(row, 'name').textContent = name;
+  part(row, 'meta').textContent = upload.fields.dataset ? 'new version' : upload.fields.name ? `new dataset ${upload.fields.name}` : 'new dataset';
+  part(row, 'bar').setAttribute('aria-label', `${name}, uploaded`);
+  for (const act of ['pause', 'resume', 'cancel']) {
+    const button = part(row, act);
+    const text = `${button.getAttribute(`data-up-${act}`)} ${name}`;
+    button.setAttribute('aria-label', text);
+    button.title = text;
+  }
+  part(row, 'pause').addEventListener('click', () => { upload.pause(); part(row, 'resume').focus(); });
+  part(row, 'resume').addEventListener('click', () => { upload.resume(); part(row, 'pause').focus(); });
+  part(row, 'cancel').addEventListener('click', () => remove(upload, row));
+}
+
+/** @param {FileUpload} upload @param {HTMLElement} row */
+function remove(upload, row) {
+  const next = /** @type {HTMLElement|null} */ (zoneHere()?.querySelector('input[type=file]') ?? null);
+  const list = row.parentElement;
+  row.remove();
+  rows.delete(upload);
+  if (list && !list.children.length) list.closest('[data-upload-card]')?.setAttribute('hidden', '');
+  if (upload.state === 'done') uploads.splice(uploads.indexOf(upload), 1);
+  else upload.cancel();
+  next?.focus();
+}
+
+/** @param {FileUpload} upload */
+function draw(upload) {
+  const row = rows.get(upload);
+  if (!row) return;
+  const { state, sent, file, problem, dataset, id } = upload;
+  if (id) zoneHere()?.querySelector(`[data-unfinished="${id}"]`)?.remove(); // on its way again
+  const share = file.size ? sent / file.size : state === 'done' || state === 'storing' ? 1 : 0;
+  part(row, 'state').textContent = WORDS[state];
+  part(row, 'numbers').textContent = numbers(upload);
+  const bar = part(row, 'bar');
+  bar.setAttribute('aria-valuenow', String(Math.floor(100 * share)));
+  bar.querySelector('rect')?.setAttribute('width', `${(100 * share).toFixed(1)}%`);
+  bar.toggleAttribute('hidden', state === 'refused' || state === 'done');
+  const why = part(row, 'problem');
+  why.textContent = problem;
+  why.hidden = !problem;
+  row.dataset.state = state;
+  part(row, 'pause').hidden = !['sending', 'broken'].includes(state);
+  part(row, 'resume').hidden = state !== 'paused';
+  part(row, 'cancel').hidden = state === 'storing';
+  const open = /** @type {HTMLAnchorElement} */ (part(row, 'open'));
+  open.hidden = !dataset;
+  if (dataset) open.href = /** @type {HTMLAnchorElement} */ (part(row, 'name')).href = `/datasets/${dataset.id}`;
+}
+
+/** @param {FileUpload} upload */
+function numbers({ state, sent, file, rate }) {
+  if (state === 'sending' && rate > 0) return `${bytes(sent)} of ${bytes(file.size)}, ${bytes(rate)}/s, ${duration((file.size - sent) / rate)} left`;
+  if (['sending', 'broken', 'paused'].includes(state) && sent) return `${bytes(sent)} of ${bytes(file.size)}`;
+  return bytes(file.size);
+}
+
+/** @param {HTMLElement} row @param {string} name @returns {HTMLElement} */
+function part(row, name) {
+  return /** @type {HTMLElement} */ (row.querySelector(`[data-up-${name}]`));
 }
 
 /** @param {number} value */
@@ -99,7 +183,7 @@ function bytes(value) {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
   let place = 0;
   while (value >= 1000 && place < units.length - 1) { value /= 1000; place += 1; }
-  return `${place ? value.toPrecision(3) : Math.round(value)} ${units[place]}`;
+  return `${place ? value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0) : Math.round(value)} ${units[place]}`;
 }
 /** @param {number} seconds */
 function duration(seconds) {
@@ -107,3 +191,26 @@ function duration(seconds) {
   if (seconds < 3600) return `${Math.ceil(seconds / 60)} min`;
   return `${Math.floor(seconds / 3600)} h ${Math.ceil((seconds % 3600) / 60)} min`;
 }
+
+/* ---------- the whole page takes drops ---------- */
+/** @param {DragEvent} event */
+const carriesFiles = (event) => event.dataTransfer?.types.includes('Files') && zoneHere();
+for (const kind of /** @type {const} */ (['dragenter', 'dragover'])) {
+  document.addEventListener(kind, (event) => {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    zoneHere()?.querySelector('.drop')?.classList.add('over');
+  });
+}
+document.addEventListener('dragleave', (event) => {
+  if (!event.relatedTarget) zoneHere()?.querySelector('.drop')?.classList.remove('over');
+});
+document.addEventListener('drop', (event) => {
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  zoneHere()?.querySelector('.drop')?.classList.remove('over');
+  add([...(event.dataTransfer?.files ?? [])]);
+});
+addEventListener('beforeunload', (event) => {
+  if (uploads.some((one) => one.isActive)) event.preventDefault();
+});
