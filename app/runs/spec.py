@@ -5,6 +5,7 @@ Knows neither database nor files nor devices. ``presets`` fills in what a user l
 Field descriptions are the help texts of the form, the API's docs and the docs folder.
 """
 
+from datetime import date
 from enum import StrEnum
 from typing import Literal
 
@@ -121,7 +122,16 @@ class Data(Part):
     """Which rows are trained and which are held out."""
 
     validation_fraction: float = Field(
-        default=0.1, ge=0, le=0.5, description="Share of the examples held out."
+        default=0.1,
+        ge=0,
+        le=0.5,
+        description="Share of the examples held out; does not apply where a split is named.",
+    )
+    split: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=60,
+        description="A stored split of this dataset version, which says what is held out.",
     )
     exclude_problem_rows: bool = Field(
         default=False, description="Leave out the rows that have errors."
@@ -228,14 +238,27 @@ class RunSpec(Part):
 class TrainerJob(Part):
     """``spec.json`` of a job folder: the run, and where its inputs lie on this machine.
 
-    Written by the supervisor or by hand. ``dataset_file`` is messages JSONL; ``excluded_lines``
-    are line numbers (from 1) that are left out. ``device`` is ``cpu`` or ``cuda``: which card is
-    decided by CUDA_VISIBLE_DEVICES. ``fresh`` true ignores checkpoints that lie in the folder.
+    Written by the supervisor or by hand. By hand ``dataset_file`` is messages JSONL, and
+    ``excluded_lines`` are line numbers (from 1) that are left out. Of a checked version it holds
+    one row a line in ``format``, its columns named by ``mapping``; ``table_file`` says where the
+    rows lie and which have errors, ``groups_file`` which repeat each other, and ``split_file``,
+    if a split was chosen, which are held out; ``content`` is the version's hash. ``cache_folder``
+    keeps tokens for the next start. ``today`` is the day that chat templates are told, else the
+    real one. ``device`` is ``cpu`` or ``cuda``: which card is decided by CUDA_VISIBLE_DEVICES.
+    ``fresh`` true ignores checkpoints that lie in the folder.
     """
 
     run: RunSpec
     dataset_file: str
     excluded_lines: tuple[int, ...] = ()
+    table_file: str | None = None
+    groups_file: str | None = None
+    split_file: str | None = None
+    format: str = "messages"
+    mapping: dict[str, str] | None = None
+    content: str = ""
+    cache_folder: str | None = None
+    today: date | None = None
     base_model_folder: str
     device: Literal["cpu", "cuda"] = "cpu"
     fresh: bool = False
