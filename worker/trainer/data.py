@@ -1,33 +1,83 @@
 """From dataset lines to token ids and a loss mask.
 
-The one function that preview, token report and training share: what is seen is what is trained.
-Knows neither torch nor jobs: a tokenizer comes in, plain lists of numbers go out.
+The one door that preview, token report and training share: what is seen is what is trained. Knows
+neither torch nor transformers nor jobs: a tokenizer comes in, plain numbers go out. How a text
+becomes ids is ``coding``, what is learned ``masks``, many rows at once ``filling``.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from app.datasets.formats import FORMATS, mapped
 from app.jobs.state import FailureKind
+from worker.trainer import masks
+from worker.trainer.chat import chat_of
+from worker.trainer.coding import ID
 from worker.trainer.failures import TrainerError
+from worker.trainer.splitting import held_out_places, key_of
+from worker.trainer.templates import TemplateRejects
+from worker.trainer.tokensets import IGNORED
 
-IGNORED = -100  # the label of a token that is read, not learned
+__all__ = [
+    "IGNORED",
+    "Encoded",
+    "EncodedSet",
+    "Example",
+    "TemplateRejects",
+    "encode",
+    "encode_all",
+    "read_examples",
+    "render",
+    "split",
+]
+
 _NAMED = 3  # lines that a message names
-
-
-class TemplateRejects(Exception):
-    """The model's chat template refuses an example, or its mask cannot be known."""
+_BOM = b"\xef\xbb\xbf"
+_decode = msgspec.json.Decoder().decode
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One conversation, and the line of the dataset it stands in."""
+    """One conversation with the tools it may call, and the line of the dataset it stands in."""
 
     line: int
     messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]] | None = None
+
+
+class Tokens(Protocol):
+    """An example as the model sees it: as lists, or as arrays of a cache that are read late."""
+
+    @property
+    def line(self) -> int:
+        """The line of the dataset it stands in."""
+        ...
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """The tokens."""
+        ...
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """The tokens that are learned, in their places; ``IGNORED`` elsewhere."""
+        ...
+
+    @property
+    def trained(self) -> int:
+        """How many tokens are learned."""
+        ...
+
+    def __len__(self) -> int:
+        """Return how many tokens there are."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +92,10 @@ class Encoded:
     def trained(self) -> int:
         """How many tokens are learned."""
         return sum(label != IGNORED for label in self.labels)
+
+    def __len__(self) -> int:
+        """Return how many tokens there are."""
+        return len(self.ids)
 
 
 @dataclass(frozen=True)
@@ -61,7 +115,7 @@ def read_examples(path: Path, *, excluded: Iterable[int] = ()) -> list[Example]:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if number not in left_out and line.strip():
-                    found.append(Example(number, _messages(line, number)))
+                    found.append(example_of(line, line=number))
     except FileNotFoundError:
         text = f"the dataset's file {path.name} is missing"
         raise TrainerError(FailureKind.BAD_DATASET, text) from None
@@ -70,15 +124,28 @@ def read_examples(path: Path, *, excluded: Iterable[int] = ()) -> list[Example]:
     return found
 
 
-def _messages(line: bytes, number: int) -> list[dict[str, Any]]:
+def example_of(
+    data: bytes, *, line: int, form: str = "messages", mapping: Mapping[str, str] | None = None
+) -> Example:
+    """Return a row's conversation; a row that is none is a ``bad_dataset``, with its line."""
     try:
-        messages = json.loads(line.decode("utf-8-sig"))["messages"]
-        if not messages or not all(isinstance(m, dict) and "role" in m for m in messages):
-            raise ValueError("messages is not a list of turns with roles")  # noqa: TRY301
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        text = f"line {number} is no row of messages: {error}"
+        row = mapped(_parsed(data.removeprefix(_BOM)), mapping)
+        messages = FORMATS[form].conversation(row)
+        given = row["messages"] if form == "messages" else messages
+        if not messages or not given or len(messages) != len(given):
+            raise ValueError("a turn has no role, or one that is not known")  # noqa: TRY301
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        text = f"line {line} is no row of {form}: {error}"
         raise TrainerError(FailureKind.BAD_DATASET, text) from None
-    return messages
+    tools = row.get("tools")
+    return Example(line, messages, tools if isinstance(tools, list) and tools else None)
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return _decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return json.loads(data.decode())  # takes numbers of any size, and says more of a fault
 
 
 def split(
@@ -86,27 +153,18 @@ def split(
 ) -> tuple[list[Example], list[Example]]:
     """Return (trained, held out), each in the dataset's order; a function of content and seed alone.
 
-    The rows with the smallest hashes are held out, so equal rows go the same way, and a changed row
-    moves no other. At least one is held out where a fraction is asked for and two rows exist.
+    Equal rows go the same way, and a changed row moves no other; see ``splitting``.
     """
-    wanted = round(len(examples) * fraction)
-    if fraction > 0 and len(examples) > 1:
-        wanted = min(max(wanted, 1), len(examples) - 1)
-    by_hash = sorted(examples, key=lambda example: (_hash(example, seed), example.line))
-    held_out = {example.line for example in by_hash[:wanted]}
-    return (
-        [example for example in examples if example.line not in held_out],
-        [example for example in examples if example.line in held_out],
-    )
-
-
-def _hash(example: Example, seed: int) -> bytes:
-    content = json.dumps(example.messages, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(f"{seed}:{content}".encode()).digest()
+    keys = np.array([key_of(example.messages) for example in examples], dtype=np.uint64)
+    held_out = held_out_places(keys, fraction=fraction, seed=seed)
+    sides: tuple[list[Example], list[Example]] = ([], [])
+    for place, example in enumerate(examples):
+        sides[place in held_out].append(example)
+    return sides
 
 
 def encode_all(
-    tokenizer: Any,  # a transformers tokenizer; its types are not ours to import
+    tokenizer: Any,
     examples: Sequence[Example],
     *,
     max_length: int,
@@ -130,108 +188,43 @@ def encode_all(
         else:
             untrained.append(example.line)
     if rejected:
-        raise TrainerError(FailureKind.TEMPLATE_MISMATCH, _rejection(rejected))
+        raise rejection(rejected, len(rejected))
     return EncodedSet(kept, truncated, tuple(untrained))
 
 
-def _rejection(rejected: Sequence[tuple[int, str]]) -> str:
+def rejection(rejected: Sequence[tuple[int, str]], count: int) -> TrainerError:
+    """Return the failure of a set with ``count`` refused rows; the first name their lines."""
     lines = ", ".join(str(line) for line, _ in rejected[:_NAMED])
-    more = f" and {len(rejected) - _NAMED} more" if len(rejected) > _NAMED else ""
-    return f"the chat template does not take line {lines}{more}: {rejected[0][1]}"
+    more = f" and {count - _NAMED} more" if count > _NAMED else ""
+    text = f"the chat template does not take line {lines}{more}: {rejected[0][1]}"
+    return TrainerError(FailureKind.TEMPLATE_MISMATCH, text)
 
 
 def encode(tokenizer: Any, example: Example, *, assistant_only: bool) -> Encoded:
     """Turn one conversation into ids and labels by the model's own chat template.
 
-    The first token is never learned: nothing stands before it. Turns of ``weight`` 0 are read only.
+    ``tokenizer`` is a ``Chat``, or a tokenizer of transformers. The first token is never learned:
+    nothing stands before it. Turns of ``weight`` 0 are read only. Raises ``TemplateRejects``.
     """
-    if not tokenizer.chat_template:
-        raise TemplateRejects("the model has no chat template")
-    messages = [_for_template(message) for message in example.messages]
-    ids, mask = _ids_and_mask(tokenizer, messages, assistant_only=assistant_only)
-    muted = [m.get("weight") == 0 for m in example.messages if m["role"] == "assistant"]
-    if any(muted):
-        mask = _mute(mask, muted) if assistant_only else mask
-    labels = [token if learn else IGNORED for token, learn in zip(ids, mask, strict=True)]
-    return Encoded(example.line, ids, [IGNORED, *labels[1:]])
-
-
-def _for_template(message: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in message.items() if key != "weight"}
-    parts = kept.get("content")
-    if isinstance(parts, list):
-        kept["content"] = "".join(part.get("text", "") for part in parts)
-    return kept
-
-
-def _ids_and_mask(
-    tokenizer: Any,
-    messages: list[dict[str, Any]],
-    *,
-    assistant_only: bool,
-) -> tuple[list[int], list[int]]:
-    if not assistant_only:
-        ids = render(tokenizer, messages)
-        return ids, [1] * len(ids)
-    if "{% generation" in tokenizer.chat_template or "{%- generation" in tokenizer.chat_template:
-        return _marked(tokenizer, messages)
-    return _by_prefixes(tokenizer, messages)
+    chat = chat_of(tokenizer)
+    coded = masks.code(
+        chat, example.messages, example.tools, assistant_only=assistant_only, coder=chat.whole
+    )
+    ids: npt.NDArray[np.int64] = np.frombuffer(coded.ids, dtype=ID).astype(np.int64)
+    trained = np.frombuffer(coded.trained, dtype=np.bool_)
+    return Encoded(example.line, ids.tolist(), np.where(trained, ids, IGNORED).tolist())
 
 
 def render(
     tokenizer: Any,
     messages: Sequence[Mapping[str, Any]],
     *,
+    tools: Sequence[Mapping[str, Any]] | None = None,
     ask: bool = False,
 ) -> list[int]:
     """Return the ids of the rendered turns; ``ask`` opens an assistant's turn after them."""
-    try:
-        out = tokenizer.apply_chat_template(
-            list(messages), tokenize=True, add_generation_prompt=ask, return_dict=True
-        )
-    except Exception as error:
-        raise TemplateRejects(f"{type(error).__name__}: {error}") from error
-    return list(out["input_ids"])
-
-
-def _marked(tokenizer: Any, messages: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
-    """Ask the template itself, by its ``{% generation %}`` markers."""
-    try:
-        out = tokenizer.apply_chat_template(
-            messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-        )
-    except Exception as error:
-        raise TemplateRejects(f"{type(error).__name__}: {error}") from error
-    return list(out["input_ids"]), list(out["assistant_masks"])
-
-
-def _by_prefixes(tokenizer: Any, messages: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
-    """Find each assistant turn between two rendered prefixes, which must be prefixes as tokens."""
-    ids = render(tokenizer, messages)
-    mask = [0] * len(ids)
-    for place, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        before = render(tokenizer, messages[:place], ask=True)
-        after = render(tokenizer, messages[: place + 1])
-        if ids[: len(after)] != after or after[: len(before)] != before:
-            raise TemplateRejects(
-                f"turn {place + 1} is rendered differently inside its conversation, "
-                "so the tokens to learn cannot be known"
-            )
-        mask[len(before) : len(after)] = [1] * (len(after) - len(before))
-    return ids, mask
-
-
-def _mute(mask: list[int], muted: Sequence[bool]) -> list[int]:
-    """Take the turns that are not to be learned out of the mask."""
-    starts = [i for i, on in enumerate(mask) if on and not (i and mask[i - 1])]
-    if len(starts) != len(muted):
-        raise TemplateRejects("turns of weight 0 cannot be told from their neighbours")
-    quiet = list(mask)
-    for start, mute in zip(starts, muted, strict=True):
-        at = start
-        while mute and at < len(mask) and mask[at]:
-            quiet[at] = 0
-            at += 1
-    return quiet
+    chat = chat_of(tokenizer)
+    turns = [masks.for_template(message) for message in messages]
+    text = chat.template(tools).render(turns, tools=tools, ask=ask)
+    ids, _ = chat.whole.code(text, ())
+    return np.frombuffer(ids, dtype=ID).tolist()

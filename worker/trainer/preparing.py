@@ -5,83 +5,202 @@ Knows the tokenizer, not the model.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from app.jobs.state import FailureKind
 from app.runs.spec import TrainerJob
-from worker.trainer import data, packing
+from worker.trainer import data, plan
 from worker.trainer.emitter import Emitter
 from worker.trainer.failures import TrainerError
+from worker.trainer.filling import Model, tokens_of
+from worker.trainer.sources import Source, of_lines, of_table
+from worker.trainer.splitting import Keys, held_out_places
+from worker.trainer.stopping import Stop
+from worker.trainer.tokensets import TokenSet
+
+Numbers = npt.NDArray[np.int64]
+_TOLD_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The conversations of rows held out, read when they are asked for."""
+
+    source: Source
+    numbers: Numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[data.Example]:
+        return self.source.examples(self.numbers.tolist())
 
 
 @dataclass(frozen=True)
 class Prepared:
     """The data of a run, as the model will see it."""
 
-    rows: list[list[data.Encoded]]
-    validation: list[data.Encoded]
-    held_out: list[data.Example]
+    rows: list[list[data.Tokens]]
+    validation: list[data.Tokens]
+    held_out: HeldOut
     fingerprint: str
     steps_in_epoch: int
 
 
-def prepare(job: TrainerJob, tokenizer: Any, emitter: Emitter) -> Prepared:
-    """Read, split, encode and pack the dataset."""
+@dataclass(frozen=True)
+class _Side:
+    """The rows of one side, and how many tokens each has to learn."""
+
+    numbers: Numbers
+    learned: Numbers
+
+    @property
+    def kept(self) -> Numbers:
+        return self.numbers[self.learned > 0]
+
+    @property
+    def lost(self) -> Numbers:
+        return self.numbers[self.learned == 0]
+
+
+def prepare(job: TrainerJob, emitter: Emitter, stop: Stop | None = None) -> Prepared:
+    """Read, encode, split and pack the dataset; tokens that were made before are not made again."""
     training = job.run.config.training
-    examples = data.read_examples(Path(job.dataset_file), excluded=job.excluded_lines)
-    fraction = job.run.config.data.validation_fraction
-    trained, held_out = data.split(examples, fraction=fraction, seed=training.seed)
-    train_set, validation = (
-        data.encode_all(
-            tokenizer,
-            part,
-            max_length=training.max_length,
-            assistant_only=training.assistant_only_loss,
-        )
-        for part in (trained, held_out)
-    )
-    _tell(emitter, train_set, validation, max_length=training.max_length)
-    if not train_set.examples:
+    source = source_of(job)
+    tokens = _tokens(job, source, emitter, stop)
+    usable = _usable(job, tokens, emitter)
+    held_out = _held_out(job, source, tokens, usable)
+    learned = tokens.learned(training.max_length)
+    sides = [
+        _Side(numbers, learned[numbers])
+        for numbers in (usable[~held_out[usable]], usable[held_out[usable]])
+    ]
+    _tell(emitter, tokens, sides, max_length=training.max_length)
+    trained, validation = sides
+    if not len(trained.kept):
         text = (
-            f"none of the {len(trained)} examples has a token to learn within "
-            f"{training.max_length} tokens (first: line {trained[0].line})"
+            f"none of the {len(trained.numbers)} examples has a token to learn within "
+            f"{training.max_length} tokens (first: line {_first_line(tokens, trained.numbers)})"
         )
         raise TrainerError(FailureKind.BAD_DATASET, text)
+    examples: list[data.Tokens] = _rows(tokens, trained.kept, training.max_length)
     rows = (
-        packing.pack(train_set.examples, max_length=training.max_length)
+        plan.pack(examples, max_length=training.max_length)
         if training.packing
-        else packing.alone(train_set.examples)
+        else plan.alone(examples)
     )
     in_step = training.batch_size * training.gradient_accumulation
     return Prepared(
         rows=rows,
-        validation=validation.examples,
-        held_out=held_out,
-        fingerprint=_fingerprint(job, rows, in_step),
-        steps_in_epoch=packing.steps_in_epoch(len(rows), in_step),
+        validation=_rows(tokens, validation.kept, training.max_length),
+        held_out=HeldOut(source, validation.kept),
+        fingerprint=_fingerprint(job, tokens, trained.kept, in_step),
+        steps_in_epoch=plan.steps_in_epoch(len(rows), in_step),
     )
 
 
-def _tell(
-    emitter: Emitter, trained: data.EncodedSet, held_out: data.EncodedSet, *, max_length: int
-) -> None:
-    kept, measured = len(trained.examples), len(held_out.examples)
-    tokens = sum(len(example.ids) for example in trained.examples)
-    emitter.log(f"{kept:,} examples with {tokens:,} tokens to train, {measured:,} held out.")
-    cut = trained.truncated + held_out.truncated
+def source_of(job: TrainerJob) -> Source:
+    """Return the rows that a job trains."""
+    if job.table_file is None:
+        return of_lines(Path(job.dataset_file), excluded=job.excluded_lines)
+    return of_table(
+        Path(job.dataset_file),
+        Path(job.table_file),
+        content=job.content,
+        form=job.format,
+        mapping=job.mapping,
+    )
+
+
+def _tokens(job: TrainerJob, source: Source, emitter: Emitter, stop: Stop | None) -> TokenSet:
+    cache = Path(job.cache_folder) if job.cache_folder else None
+
+    def told(done: int, rows: int) -> None:
+        if stop is not None:
+            stop.check()
+        if done % _TOLD_ROWS == 0 and done:
+            emitter.phase("preparing", done=done, total=rows)
+
+    return tokens_of(
+        Model(Path(job.base_model_folder), cache, job.today),
+        source,
+        assistant_only=job.run.config.training.assistant_only_loss,
+        told=told,
+    )
+
+
+def _usable(job: TrainerJob, tokens: TokenSet, emitter: Emitter) -> Numbers:
+    """Return the rows that the template takes; if it refuses some, fail or leave them out."""
+    if not tokens.refused_rows:
+        return np.arange(len(tokens))
+    named = [(int(tokens.lines[number]), reason) for number, reason in tokens.refused]
+    failure = data.rejection(named, tokens.refused_rows)
+    if not job.run.config.data.exclude_problem_rows:
+        raise failure
+    emitter.alert("template_rejects_row", f"{tokens.refused_rows:,} rows left out: {failure}")
+    return np.flatnonzero(tokens.sizes)
+
+
+def _held_out(
+    job: TrainerJob, source: Source, tokens: TokenSet, usable: Numbers
+) -> npt.NDArray[np.bool_]:
+    """Return which rows are held out: by the chosen split, else at random by what they say."""
+    if job.split_file is not None:
+        sides = np.fromfile(job.split_file, dtype=np.uint8)
+        return sides[source.places.astype(np.int64)] == 1
+    keys = _keys(job, source, tokens)[usable]
+    config = job.run.config
+    places = held_out_places(
+        keys, fraction=config.data.validation_fraction, seed=config.training.seed
+    )
+    found = np.zeros(len(tokens), dtype=np.bool_)
+    found[usable[sorted(places)]] = True
+    return found
+
+
+def _keys(job: TrainerJob, source: Source, tokens: TokenSet) -> Keys:
+    """Return a number for each row by which it is held out; rows of a group share their first's."""
+    own = np.asarray(tokens.keys)
+    if job.groups_file is None:
+        return own
+    leaders = np.fromfile(job.groups_file, dtype=np.uint64)[source.places.astype(np.int64)]
+    at = np.minimum(np.searchsorted(source.places, leaders), len(source) - 1)
+    is_here = source.places[at] == leaders  # a leader may be a row with errors
+    return np.where(is_here, own[at], leaders)
+
+
+def _rows(tokens: TokenSet, numbers: Numbers, most: int) -> list[Any]:
+    return [tokens.row(number, most) for number in numbers.tolist()]
+
+
+def _first_line(tokens: TokenSet, numbers: Numbers) -> int:
+    return int(tokens.lines[numbers[0]]) if len(numbers) else 0
+
+
+def _tell(emitter: Emitter, tokens: TokenSet, sides: list[_Side], *, max_length: int) -> None:
+    trained, held_out = sides
+    lengths = np.minimum(tokens.sizes[trained.kept], max_length)
+    emitter.log(
+        f"{len(trained.kept):,} examples with {int(lengths.sum()):,} tokens to train, "
+        f"{len(held_out.kept):,} held out."
+    )
+    cut = int(np.count_nonzero(tokens.sizes > max_length))
     if cut:
         emitter.alert("too_long", f"{cut:,} examples were cut to {max_length:,} tokens.")
-    lost = sorted(trained.untrained + held_out.untrained)
-    if lost:
+    lost = np.sort(tokens.lines[np.concatenate([side.lost for side in sides])])
+    if len(lost):
         lines = ", ".join(str(line) for line in lost[:5])
         text = f"{len(lost):,} examples have no token to learn and were left out (line {lines})."
         emitter.alert("no_trained_tokens", text)
 
 
-def _fingerprint(job: TrainerJob, rows: Sequence[packing.Row], rows_in_step: int) -> str:
+def _fingerprint(job: TrainerJob, tokens: TokenSet, trained: Numbers, rows_in_step: int) -> str:
     """Name what a checkpoint depends on; learning rate and length of the run may change."""
     config = job.run.config
     parts = {
@@ -91,8 +210,10 @@ def _fingerprint(job: TrainerJob, rows: Sequence[packing.Row], rows_in_step: int
         "optimizer": config.training.optimizer,
         "rows_in_step": rows_in_step,
         "seed": config.training.seed,
+        "max_length": config.training.max_length,
+        "packing": config.training.packing,
+        "tokens": tokens.digest,
     }
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
-    for row in rows:
-        digest.update(json.dumps([[example.ids, example.labels] for example in row]).encode())
+    digest.update(trained.tobytes())
     return digest.hexdigest()

@@ -16,21 +16,26 @@ _HEAD = '''"""{name}: a run of Tunebox, to run again by hand.
     python {file} {model} {dataset}
 
 MODEL is the folder of the base model {base_model}, DATASET the file of version {version} of
-dataset {dataset_id}. Prints the loss of each step and leaves the adapter in ./adapter. On a CPU the
-losses are those of the run, bit for bit; a GPU run trained by Unsloth comes close.
+dataset {dataset_id}. Prints the loss of each step and leaves the adapter in ./adapter. {promise}
 """
 '''
+_EXACT = """On a CPU the
+losses are those of the run, bit for bit; a GPU run trained by Unsloth comes close."""
 
 
 def script(
     spec: RunSpec,
     *,
     excluded_lines: Sequence[int] = (),
+    differences: Sequence[str] = (),
     model: str = "MODEL",
     dataset: str = "DATASET",
     file: str = "run.py",
 ) -> str:
-    """Return the script that trains what ``spec`` describes."""
+    """Return the script that trains what ``spec`` describes.
+
+    ``differences`` are sentences on what the run did that the script does not repeat.
+    """
     config = spec.config
     head = _HEAD.format(
         name=_plain(spec.name),
@@ -41,6 +46,7 @@ def script(
         base_model=_plain(spec.base_model),
         version=spec.dataset.version,
         dataset_id=_plain(spec.dataset.id),
+        promise="\n\n".join(["It differs from the run:", *differences]) if differences else _EXACT,
     )
     chosen = {
         "quantization": config.quantization,
@@ -50,6 +56,7 @@ def script(
         "evaluate_every": config.evaluation.every_steps,
         "patience": config.evaluation.early_stopping_patience,
         "excluded_lines": sorted(excluded_lines),
+        "leave_out_refused": config.data.exclude_problem_rows,
     }
     return f"{head}\nCONFIG = {pformat(chosen, sort_dicts=False, width=100)}\n{BODY}"
 

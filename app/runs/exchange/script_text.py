@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import re
 import sys
 from bisect import bisect_left, insort
 from pathlib import Path
@@ -22,40 +23,47 @@ TRAINING, ADAPTER = CONFIG["training"], CONFIG["adapter"]
 SEED, LENGTH, IGNORED = TRAINING["seed"], TRAINING["max_length"], -100
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
-# Rows: the ones with the smallest hashes are held out
-rows = []
+# Rows, with the names and parts of turns that chat templates know
+ROLES = {"developer": "system", "function": "tool"}
+
+
+def conversation(messages):
+    turns = []
+    for turn in messages:
+        role, text = ROLES.get(turn["role"], turn["role"]), turn.get("content") or ""
+        if isinstance(text, list):
+            text = "".join(part["text"] for part in text if part.get("type") == "text")
+        names = ("name", "tool_calls", "tool_call_id", "weight")
+        kept = {name: turn[name] for name in names if turn.get(name) is not None}
+        if role == "assistant" and not kept.get("tool_calls") and turn.get("function_call"):
+            kept["tool_calls"] = [{"type": "function", "function": turn["function_call"]}]
+        text = None if role == "assistant" and kept.get("tool_calls") and not text else text
+        turns.append({"role": role, "content": text, **kept})
+    return turns
+
+
+rows, excluded = [], set(CONFIG["excluded_lines"])
 for number, line in enumerate(DATASET.open("rb"), start=1):
-    if line.strip() and number not in set(CONFIG["excluded_lines"]):
-        rows.append((number, json.loads(line.decode("utf-8-sig"))["messages"]))
-
-
-def row_hash(row):
-    content = json.dumps(row[1], sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(f"{SEED}:{content}".encode()).digest()
-
-
-wanted = round(len(rows) * CONFIG["validation_fraction"])
-if CONFIG["validation_fraction"] > 0 and len(rows) > 1:
-    wanted = min(max(wanted, 1), len(rows) - 1)
-held_out = {row[0] for row in sorted(rows, key=lambda row: (row_hash(row), row[0]))[:wanted]}
+    if line.strip() and number not in excluded:
+        row = json.loads(line.decode("utf-8-sig"))
+        rows.append((number, conversation(row["messages"]), row.get("tools") or None))
 
 # Tokens and labels, by the model's own chat template
 tokenizer = AutoTokenizer.from_pretrained(MODEL)
+MARKED = re.search(r"\{%-?\s*generation\s*-?%\}", str(tokenizer.chat_template)) is not None
 
 
-def render(messages, **options):
-    return tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, **options)
+def encode(messages, tools):
+    def render(turns, **options):
+        return tokenizer.apply_chat_template(
+            turns, tools=tools, tokenize=True, return_dict=True, **options
+        )
 
-
-def encode(messages):
     turns = [{k: v for k, v in turn.items() if k != "weight"} for turn in messages]
-    for turn in turns:
-        if isinstance(turn.get("content"), list):
-            turn["content"] = "".join(part.get("text", "") for part in turn["content"])
     if not TRAINING["assistant_only_loss"]:
         ids = list(render(turns)["input_ids"])
         return ids, [IGNORED, *ids[1:]]
-    if "{% generation" in tokenizer.chat_template or "{%- generation" in tokenizer.chat_template:
+    if MARKED:
         out = render(turns, return_assistant_tokens_mask=True)
         ids, mask = list(out["input_ids"]), list(out["assistant_masks"])
     else:
@@ -63,9 +71,11 @@ def encode(messages):
         mask = [0] * len(ids)
         for place, turn in enumerate(turns):
             if turn["role"] == "assistant":
-                start = len(render(turns[:place], add_generation_prompt=True)["input_ids"])
-                end = len(render(turns[: place + 1])["input_ids"])
-                mask[start:end] = [1] * (end - start)
+                before = list(render(turns[:place], add_generation_prompt=True)["input_ids"])
+                after = list(render(turns[: place + 1])["input_ids"])
+                if ids[: len(after)] != after or after[: len(before)] != before:
+                    raise ValueError("the tokens to learn cannot be known")
+                mask[len(before) : len(after)] = [1] * (len(after) - len(before))
     weights = [turn.get("weight", 1) for turn in messages if turn["role"] == "assistant"]
     if 0 in weights:
         turn, inside = -1, False
@@ -78,9 +88,37 @@ def encode(messages):
     return ids, [IGNORED, *labels[1:]]
 
 
+examples = []
+for number, messages, tools in rows:
+    try:
+        examples.append((number, messages, *encode(messages, tools)))
+    except Exception as error:
+        if not CONFIG["leave_out_refused"]:
+            raise ValueError(f"line {number} cannot be trained") from error
+
+
+# The rows with the smallest hashes are held out; equal rows go the same way
+def row_hash(messages):
+    content = json.dumps(messages, sort_keys=True, ensure_ascii=True)
+    mixed = int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "little")
+    mixed = (mixed + (SEED + 1) * 0x9E3779B97F4A7C15) % 2**64
+    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB % 2**64
+    return mixed ^ (mixed >> 31)
+
+
+wanted = round(len(examples) * CONFIG["validation_fraction"])
+if CONFIG["validation_fraction"] > 0 and len(examples) > 1:
+    wanted = min(max(wanted, 1), len(examples) - 1)
+hashes = {number: row_hash(messages) for number, messages, _, _ in examples}
+ordered = sorted(hashes, key=hashes.get)
+edges = [at for at in range(1, len(ordered)) if hashes[ordered[at]] != hashes[ordered[at - 1]]]
+if wanted and edges:
+    wanted = min(edges, key=lambda edge: abs(edge - wanted))
+held_out = set(ordered[:wanted])
+
 train_set, validation = [], []
-for number, messages in rows:
-    ids, labels = encode(messages)
+for number, _, ids, labels in examples:
     example = (ids[:LENGTH], labels[:LENGTH], number)
     if any(label != IGNORED for label in example[1]):
         (validation if number in held_out else train_set).append(example)

@@ -4,7 +4,7 @@ The base is the same model with its adapter switched off. Knows nothing of steps
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from app.evaluations.significance import (
     ratio,
     ratio_difference,
 )
-from worker.trainer.data import IGNORED, Encoded, Example, render
+from worker.trainer.data import IGNORED, Example, Tokens, render
 from worker.trainer.emitter import Emitter
 from worker.trainer.loading import Loaded
 from worker.trainer.packing import to_device
@@ -37,15 +37,15 @@ class Question:
     """A held-out row: what is asked, and the answer its author wrote."""
 
     example: Example
-    encoded: Encoded
+    encoded: Tokens
     prompt: list[dict[str, Any]]
     expected: str
 
 
 def evaluate(
     loaded: Loaded,
-    examples: Sequence[Example],
-    encoded: Sequence[Encoded],
+    examples: Iterable[Example],
+    encoded: Sequence[Tokens],
     *,
     emitter: Emitter,
     stop: Stop,
@@ -75,7 +75,7 @@ def evaluate(
     return _metrics(items, losses["base"], losses["tuned"], weights), items
 
 
-def questions(examples: Sequence[Example], encoded: Sequence[Encoded]) -> list[Question]:
+def questions(examples: Iterable[Example], encoded: Sequence[Tokens]) -> list[Question]:
     """Return what can be asked: rows with an answer in words, at most ``MOST_ITEMS``, by line."""
     by_line = {one.line: one for one in encoded}
     found: list[Question] = []
@@ -87,7 +87,9 @@ def questions(examples: Sequence[Example], encoded: Sequence[Encoded]) -> list[Q
         if example.line in by_line and isinstance(expected, str) and len(turns) > 1:
             prompt = [dict(turn) for turn in turns[:-1]]
             found.append(Question(example, by_line[example.line], prompt, expected.strip()))
-    return found[:MOST_ITEMS]
+        if len(found) == MOST_ITEMS:
+            break
+    return found
 
 
 class _Progress:
@@ -106,7 +108,7 @@ class _Progress:
         self._emitter.phase("evaluating", step=self._step, done=self._done, total=self._total)
 
 
-def _loss(loaded: Loaded, encoded: Encoded, progress: _Progress) -> float:
+def _loss(loaded: Loaded, encoded: Tokens, progress: _Progress) -> float:
     """Return the summed loss of an example's learned tokens."""
     progress.add(1)
     batch = to_device(loaded.collate([[encoded]]), loaded.device)
@@ -116,7 +118,9 @@ def _loss(loaded: Loaded, encoded: Encoded, progress: _Progress) -> float:
 
 def _answers(loaded: Loaded, asked: Sequence[Question], progress: _Progress) -> list[str]:
     """Generate greedily, the shortest prompts first, so that little is padded."""
-    prompts = [render(loaded.tokenizer, one.prompt, ask=True) for one in asked]
+    prompts = [
+        render(loaded.tokenizer, one.prompt, tools=one.example.tools, ask=True) for one in asked
+    ]
     longest = max(_answer_length(one.encoded) for one in asked)
     most = min(longest + MARGIN, MOST_NEW_TOKENS)
     ends = _ends(loaded, asked)
@@ -132,7 +136,7 @@ def _answers(loaded: Loaded, asked: Sequence[Question], progress: _Progress) -> 
     return answers
 
 
-def _answer_length(encoded: Encoded) -> int:
+def _answer_length(encoded: Tokens) -> int:
     """Return the tokens of the last learned stretch."""
     length = 0
     for label in reversed(encoded.labels):

@@ -19,7 +19,7 @@ from app.jobs.state import FailureKind
 from app.runs.spec import RunConfig, TrainerJob
 from worker.trainer import checkpoints, packing, schedule
 from worker.trainer.checkpoints import State
-from worker.trainer.data import Encoded
+from worker.trainer.data import Tokens
 from worker.trainer.emitter import Emitter
 from worker.trainer.failures import TrainerError
 from worker.trainer.files import folder_bytes, write_whole
@@ -44,7 +44,7 @@ def train(  # noqa: C901  # a recipe is read top to bottom
     leave_unless_kept(stop)
     tell_substitutes(job, loaded, emitter)
     emitter.phase("preparing")
-    data = prepare(job, loaded.tokenizer, emitter)
+    data = prepare(job, emitter, stop)
     optimizer = build_optimizer(loaded, config)
     total = schedule.total_steps(
         epochs=plan.epochs, max_steps=plan.max_steps, steps_in_epoch=data.steps_in_epoch
@@ -219,7 +219,7 @@ def one_batch(loaded: Loaded, rows: Sequence[packing.Row], learned: torch.Tensor
 
 @torch.no_grad()
 def validate(
-    loaded: Loaded, examples: Sequence[Encoded], state: State, emitter: Emitter, *, batch: int
+    loaded: Loaded, examples: Sequence[Tokens], state: State, emitter: Emitter, *, batch: int
 ) -> None:
     """Measure the loss per learned token on the rows held out; remember the best."""
     loaded.model.eval()

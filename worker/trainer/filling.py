@@ -1,0 +1,188 @@
+"""Many rows into tokens, in several processes, or from the cache where they were made before.
+
+Now and then a row is also coded the plain way; should the two ever differ, everything is coded the
+plain way. Knows neither torch nor jobs.
+"""
+
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from app.jobs.state import FailureKind
+from worker.trainer import canonical, masks
+from worker.trainer.chat import Chat
+from worker.trainer.failures import TrainerError
+from worker.trainer.sources import Source
+from worker.trainer.splitting import key_of
+from worker.trainer.templates import TemplateRejects
+from worker.trainer.tokensets import Cache, Part, TokenSet, gathered, numbered
+
+VERSION = 1  # of what tokens look like; another one makes every kept set void
+_ROWS = 1000  # a process codes so many at a time
+_ALONE = 4000  # up to so many rows a second process is not worth its start
+_COMPARED = 256  # one row of so many is coded both ways
+_WATCH_SECONDS = 1.0
+
+Told = Callable[[int, int], None]
+
+
+class Unfaithful(Exception):
+    """The quick way gave other tokens than the plain one."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Whose tokens: the model's folder, where conversions are kept, and the day that is told."""
+
+    folder: Path
+    cache: Path | None = None
+    today: date | None = None
+
+    def chat(self) -> Chat:
+        """Return its tokenizer and templates."""
+        return canonical.read(self.folder, cache=self.cache, today=self.today)
+
+
+def tokens_of(
+    model: Model,
+    source: Source,
+    *,
+    assistant_only: bool,
+    processes: int | None = None,
+    told: Told | None = None,
+) -> TokenSet:
+    """Return every row's tokens, from the model's cache if they are there.
+
+    ``told`` gets how many rows are done of how many, and may raise to end the work. Rows that the
+    template refuses are in the set without tokens, with the reason.
+    """
+    chat = model.chat()
+    count = processes or (min(4, os.cpu_count() or 1) if len(source) > _ALONE else 1)
+    key = hashlib.sha256(
+        f"{VERSION} {source.digest()} {chat.digest} {assistant_only}".encode()
+    ).hexdigest()[:40]
+    cache = Cache(model.cache) if model.cache else None
+    if cache is not None and (known := cache.get(key)) is not None:
+        return known
+    for plain in (False, True):
+        coding = Coding(chat, assistant_only=assistant_only, plain=plain)
+        parts = numbered(
+            _here(coding, source, told)
+            if count == 1
+            else _in_processes(coding, source, told, model=model, count=count)
+        )
+        try:
+            return cache.put(key, parts) if cache else gathered(parts)
+        except Unfaithful:
+            print("Words gave other tokens than whole texts; everything is coded whole.")
+    raise AssertionError("the plain way is compared with nothing")
+
+
+class Coding:
+    """Codes rows part by part, in whichever process."""
+
+    def __init__(self, chat: Chat, *, assistant_only: bool, plain: bool) -> None:
+        self.chat, self.assistant_only, self.plain = chat, assistant_only, plain
+
+    def part(self, source: Source) -> Part:
+        """Return the tokens of all rows of ``source``."""
+        ids: list[bytes] = []
+        trained: list[bytes] = []
+        keys: list[int] = []
+        refused: list[tuple[int, str]] = []
+        for number, example in enumerate(source.examples(range(len(source)))):
+            keys.append(key_of(example.messages))
+            try:
+                coded = self._coded(example.messages, example.tools, number)
+            except TemplateRejects as error:
+                refused.append((number, str(error)))
+                coded = masks.Coded(b"", b"")
+            ids.append(coded.ids)
+            trained.append(coded.trained)
+        return Part(
+            b"".join(ids),
+            b"".join(trained),
+            [len(one) for one in trained],
+            keys,
+            source.lines.tolist(),
+            source.places.tolist(),
+            refused,
+        )
+
+    def _coded(self, messages: masks.Turns, tools: masks.Tools, number: int) -> masks.Coded:
+        chat = self.chat
+        code = partial(masks.code, chat, messages, tools, assistant_only=self.assistant_only)
+        if self.plain:
+            return code(coder=chat.whole)
+        coded = code(coder=chat.quick)
+        compared = number % _COMPARED == 0 and chat.quick is not chat.whole
+        if compared and coded != code(coder=chat.whole):
+            raise Unfaithful
+        return coded
+
+
+def _here(coding: Coding, source: Source, told: Told | None) -> Iterator[Part]:
+    for start in range(0, len(source), _ROWS):
+        if told is not None:
+            told(start, len(source))
+        yield coding.part(source.part(start, start + _ROWS))
+
+
+_coding: list[Coding] = []  # of a child
+
+
+def _in_processes(
+    coding: Coding, source: Source, told: Told | None, *, model: Model, count: int
+) -> Iterator[Part]:
+    given = (model, coding.assistant_only, coding.plain, os.getpid())
+    waiting: deque[Future[Part]] = deque()
+    starts = iter(range(0, len(source), _ROWS))
+    done = 0
+    with ProcessPoolExecutor(
+        count, mp_context=get_context("spawn"), initializer=_begin, initargs=given
+    ) as pool:
+        try:
+            while True:
+                while len(waiting) < 2 * count and (start := next(starts, None)) is not None:
+                    waiting.append(pool.submit(_part, source.part(start, start + _ROWS)))
+                if not waiting:
+                    return
+                if told is not None:
+                    told(done, len(source))
+                part = waiting.popleft().result()
+                done += len(part.sizes)
+                yield part
+        except BrokenProcessPool as error:
+            text = "a process that makes tokens was killed, most likely for lack of memory"
+            raise TrainerError(FailureKind.OUT_OF_MEMORY, text) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin(model: Model, assistant_only: bool, plain: bool, parent: int) -> None:  # noqa: FBT001
+    """Set up a child: it leaves stopping to its parent, and ends when that is gone."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    _coding[:] = [Coding(model.chat(), assistant_only=assistant_only, plain=plain)]
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_WATCH_SECONDS)
+    os._exit(1)
+
+
+def _part(source: Source) -> Part:
+    return _coding[0].part(source)

@@ -1,0 +1,54 @@
+"""Which rows are held out: by a chosen split, or by a hash of what a row says. Pure.
+
+The random split follows from content and seed alone: the rows with the smallest mixed hashes are
+held out, so equal rows go the same way, a changed row moves no other, and rows that repeat each
+other, which share a leader, stay on one side.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Keys = npt.NDArray[np.uint64]
+
+
+def key_of(messages: Sequence[Mapping[str, Any]]) -> int:
+    """Return 64 bits that stand for a conversation."""
+    content = json.dumps(messages, sort_keys=True, ensure_ascii=True)
+    return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "little")
+
+
+def held_out_places(keys: Keys, *, fraction: float, seed: int) -> set[int]:
+    """Return the places held out; at least one where a fraction is asked for and two rows exist.
+
+    ``keys`` has one number a row: its own, or that of the row whose side it shares. Rows with one
+    key go to one side, so the share held out may differ a little from ``fraction``.
+    """
+    wanted = round(len(keys) * fraction)
+    if fraction <= 0 or len(keys) < 2:  # noqa: PLR2004  # one row cannot be parted
+        return set()
+    wanted = min(max(wanted, 1), len(keys) - 1)
+    mixed = mix(keys, seed)
+    order = np.argsort(mixed, kind="stable")
+    return set(order[: _whole_groups(mixed[order], wanted)].tolist())
+
+
+def _whole_groups(mixed: Keys, wanted: int) -> int:
+    """Return the number nearest to ``wanted`` at which no group is cut, with rows on both sides."""
+    starts = np.flatnonzero(np.append(True, mixed[1:] != mixed[:-1]))
+    inner = starts[1:]
+    if not len(inner):
+        return wanted  # all rows are alike: nothing can be kept apart
+    return int(inner[np.argmin(np.abs(inner - wanted))])
+
+
+def mix(keys: Keys, seed: int) -> Keys:
+    """Return each key mixed with the seed, by SplitMix64's finish (Steele et al., 2014)."""
+    mixed = keys + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
