@@ -50,8 +50,6 @@ class Excerpts:
 
     def _spot(self, finding: Finding) -> Spot:
         spot = self._find(finding.path)
-        if spot is None:
-            return 0, 0
         if not finding.needle:
             return spot
         for form in _spellings(finding.needle):
@@ -60,20 +58,22 @@ class Excerpts:
                 return at, at + len(form)
         return spot
 
-    def _find(self, path: Path) -> Spot | None:
-        """Return the spot of a value; of a key that is a text, from the key on."""
-        if not path:
-            return None
+    def _find(self, path: Path) -> Spot:
+        """Return the spot of a value; of a key that is a text, from the key on.
+
+        Of a path that leads further than the text, the spot of what it leads into.
+        """
         start = _first(self._text)
         spot = whole = (start, start)
+        place: str | int = 0
         for step in path:
             # Of a key that stands twice, the last one counts, as in the parsed row.
             named = [child for child in self._inside(spot[0]) if child[0] == step]
             if not named:
-                return None
-            _, key, spot = named[-1]
+                break
+            place, key, spot = named[-1]
             whole = (key[0], spot[1])
-        return whole if isinstance(path[-1], str) else spot
+        return whole if isinstance(place, str) else spot
 
     def _inside(self, start: int) -> list[Child]:
         if start not in self._children:

@@ -71,15 +71,27 @@ class DatasetFormat(Protocol):
 
 def strings(value: object, path: Path = ()) -> Iterator[tuple[Path, str]]:
     """Yield each string within ``value`` with its path, in order, however deep it lies."""
-    stack: list[tuple[Path, Any]] = [(path, value)]
-    while stack:
-        path, item = stack.pop()
-        if type(item) is str:
-            yield path, item
-        elif type(item) is dict:
-            stack.extend(((*path, key), part) for key, part in reversed(item.items()))
-        elif type(item) is list:
-            stack.extend(((*path, place), item[place]) for place in reversed(range(len(item))))
+    if type(value) is str:
+        yield path, value
+    # One iterator a level: millions of parts deep down must not have their paths at once.
+    steps, levels = list(path), [_parts(value)]
+    while levels:
+        for step, part in levels[-1]:
+            if type(part) is str:
+                yield (*steps, step), part
+            elif type(part) is dict or type(part) is list:
+                steps.append(step)
+                levels.append(_parts(part))
+                break
+        else:
+            levels.pop()
+            del steps[len(path) + max(0, len(levels) - 1) :]
+
+
+def _parts(value: Any) -> Iterator[tuple[str | int, Any]]:
+    if type(value) is dict:
+        return iter(value.items())
+    return iter(enumerate(value)) if type(value) is list else iter(())
 
 
 def shortened(value: object, limit: int = 60) -> str:
