@@ -5,15 +5,12 @@ sets runs side by side.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
 from app.auth import service as auth
 from app.auth.roles import Actor, require_owner, require_write
-from app.datasets import reading
-from app.datasets.models import DatasetVersion
 from app.errors import Invalid, NotFound
 from app.evaluations import service as evaluations
 from app.evaluations.models import Evaluation
@@ -23,9 +20,9 @@ from app.jobs.state import JobKind, JobStatus, StopMode
 from app.kit.clock import utc_now
 from app.kit.ids import new_id
 from app.kit.pagination import Page, PageRequest, encode_cursor
-from app.kit.storage import get_storage, job_folder, model_folder
+from app.kit.storage import model_folder
 from app.queue import Lane
-from app.runs import changing, launching, presets, repository
+from app.runs import changing, inputs, launching, presets, repository
 from app.runs import comparison as comparing
 from app.runs.comparison import Comparison, Item, Measured, Subject
 from app.runs.exchange.script import script
@@ -321,7 +318,7 @@ def _measured(session: Session, evaluation: Evaluation) -> Measured:
 def trainer_job(
     session: Session, settings: Settings, *, job_id: str, device: Literal["cpu", "cuda"]
 ) -> TrainerJob:
-    """Return what a trainer on this machine needs for a job; the dataset is fetched if remote."""
+    """Return what a trainer on this machine needs for a job; files elsewhere are fetched."""
     run = repository.by_job(session, job_id)
     if run is None:
         raise NotFound("This job has no run.")
@@ -331,8 +328,9 @@ def trainer_job(
         return TrainerJob(run=spec, dataset_file="", base_model_folder="", device=device)
     return TrainerJob(
         run=spec,
-        dataset_file=str(_dataset_file(settings, job_id, row.version.storage_key)),
-        excluded_lines=_excluded(settings, spec, row.version),
+        **inputs.files(settings, spec, row.version, job_id=job_id),
+        cache_folder=str(settings.data_folder / "tokens"),
+        today=run.created_at.date(),
         base_model_folder=str(model_folder(settings, row.base_model.folder)),
         device=device,
         fresh=row.job.fresh,
@@ -344,24 +342,11 @@ def script_of(session: Session, settings: Settings, *, run_id: str) -> str:
     view = get_view(session, run_id)
     if view.spec.config.objective is Objective.SIMULATED:
         raise Invalid("A simulated run trains nothing, so there is no script of it.")
-    return script(view.spec, excluded_lines=_excluded(settings, view.spec, view.version))
-
-
-def _excluded(settings: Settings, spec: RunSpec, version: DatasetVersion) -> tuple[int, ...]:
-    if not spec.config.data.exclude_problem_rows:
-        return ()
-    return reading.bad_lines(get_storage(settings), version)
-
-
-def _dataset_file(settings: Settings, job_id: str, key: str) -> Path:
-    storage = get_storage(settings)
-    here = storage.local_path(key)
-    if here is not None:
-        return here
-    target = job_folder(settings, job_id) / "dataset.jsonl"
-    if not target.exists():
-        storage.fetch(key, target)
-    return target
+    return script(
+        view.spec,
+        excluded_lines=inputs.excluded(settings, view.spec, view.version),
+        differences=inputs.differences(view.spec, view.version),
+    )
 
 
 def statuses(text: str | None) -> tuple[JobStatus, ...]:
