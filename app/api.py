@@ -12,6 +12,7 @@ from app.auth import endpoints as auth
 from app.basemodels import endpoints as basemodels
 from app.datasets import endpoints as datasets
 from app.datasets import endpoints_formats as dataset_formats
+from app.datasets import endpoints_repairs as repairs
 from app.datasets import endpoints_uploads as uploads
 from app.dependencies import SESSION_COOKIE, Public
 from app.evaluations import endpoints as evaluations
@@ -42,7 +43,17 @@ class Problem(Schema):
 
 
 router = APIRouter(prefix="/api/v1")
-for feature in (auth, basemodels, datasets, dataset_formats, uploads, evaluations, jobs, runs):
+for feature in (
+    auth,
+    basemodels,
+    datasets,
+    dataset_formats,
+    repairs,
+    uploads,
+    evaluations,
+    jobs,
+    runs,
+):
     router.include_router(feature.router)
 
 # Without the prefix: where load balancers and Prometheus look.

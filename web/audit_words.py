@@ -25,6 +25,7 @@ SENTENCES: Mapping[str, str] = {
     "run.delete": "deleted {name}",
     "dataset.upload": "uploaded {name} v{version}",
     "dataset.describe": "said what the rows of {name} v{version} are",
+    "dataset.repair": "repaired {name} v{parent} as v{version}",
     "dataset.delete": "deleted the dataset {name}",
     "base_model.register": "added the model {name}",
     "base_model.download": "downloads the model {name}",

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.datasets import repository
+from app.datasets import making, repository
 from app.datasets.models import DatasetVersion
 from app.datasets.problems import Problem
 from app.datasets.validation import Report, validate
@@ -32,6 +32,7 @@ def analyse(
     ``progress`` gets the share done (0 to 1) and a sentence. ``open_session`` opens short
     transactions. An exception means that we failed: the caller then calls ``give_up``.
     """
+    making.make(open_session, storage=storage, version_id=version_id, progress=progress)
     with open_session() as session:
         version = _version(session, version_id)
         version.status = "checking"  # allow: status — a version's outcome, not a job's state

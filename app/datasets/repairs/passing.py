@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import IO
 
+import numpy as np
+
 from app.datasets.lines import BOM, Line, lines
-from app.datasets.repairs.base import Draft, Known, Reading, Repair
+from app.datasets.repairs.base import NO_HASH, Draft, Known, Reading, Repair
+from app.datasets.table import TableReader
 
 _CHUNK = 2**20
 _BLANKS = b" \t\r\n"
@@ -33,6 +36,7 @@ class Tally:
     changed: Counter[str] = field(default_factory=Counter[str])
     dropped: Counter[str] = field(default_factory=Counter[str])
     unreadable: int = 0
+    rows: int = 0
     kept: int = 0
     done: int = 0  # bytes of the rows that have been looked at
 
@@ -40,6 +44,18 @@ class Tally:
         """Count a change."""
         counts = self.dropped if change.after is None else self.changed
         counts[change.repair] += 1
+
+
+def known_of(table: TableReader) -> Iterator[Known]:
+    """Yield what the check noted of each row, in order."""
+    size = len(NO_HASH)
+    for _, records in table.blocks():
+        hashes = np.ascontiguousarray(records["hash"]).tobytes()
+        places = range(0, len(hashes), size)
+        for line, flags, at in zip(
+            records["line"].tolist(), records["flags"].tolist(), places, strict=True
+        ):
+            yield Known(line, flags, hashes[at : at + size])
 
 
 def repaired(
@@ -61,11 +77,12 @@ def repaired(
     for line in lines(stream):
         draft = _draft(line, reading, notes, is_last=line.offset <= last < line.offset + line.size)
         tally.done = line.offset + line.size
+        tally.rows += not draft.is_blank
         if draft.is_unreadable:
             tally.unreadable += 1
             continue
         for repair, step in steps:
-            change = _made(repair, step, draft)
+            change = made(repair, step, draft)
             if change is not None:
                 tally.add(change)
                 told(change)
@@ -85,8 +102,8 @@ def _draft(line: Line, reading: Reading, notes: Iterator[Known | None], *, is_la
     return Draft(reading, data, line=number, known=known, has_bom=has_bom, is_last=is_last)
 
 
-def _made(repair: Repair, step: Callable[[Draft], None], draft: Draft) -> Change | None:
-    """Make one repair; return what it changed, or None."""
+def made(repair: Repair, step: Callable[[Draft], None], draft: Draft) -> Change | None:
+    """Make one repair of one line; return what it changed, or None."""
     data, has_bom = draft.data, draft.has_bom
     step(draft)
     if draft.is_dropped:
