@@ -28,7 +28,7 @@ class Note:
     finding: Finding
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: there are millions
 class Item:
     """One row (or blank line): the line on which it starts, and one line of JSON, or marked."""
 

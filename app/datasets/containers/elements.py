@@ -30,7 +30,7 @@ _DEEPEST = 2**16
 _LONGEST_GAP = 4096  # bytes of space before a row that are kept
 _FIRST_KEY = re.compile(rb'\{\s{0,200}("[^"\\\n]{1,100}")\s{0,20}:')
 _OVERLAP = 1024  # bytes that may hold the start of a row that is cut by a chunk's end
-_RESCANS = 2**26  # bytes read twice in search of the next row; then a broken one swallows more
+_RESCANS = 2**25  # bytes read twice in search of the next row; then a broken one swallows more
 # Bytes of a row after which another one within it means that this one was never closed; first for
 # files that seem to be in order, then for those in which that has been seen.
 _PATIENCE, _IMPATIENCE = 2**20, 2**12
@@ -38,7 +38,7 @@ _MOST_NOTES = 1000
 _validate = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: there are millions
 class Element:
     """One element as it stands: its line, the space before it, and its bytes.
 
