@@ -1,6 +1,9 @@
 """Each format: good rows and their conversation, and every fault under its code."""
 
+import json
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -447,3 +450,21 @@ def test_the_turns_of_a_pair_are_the_prompt_and_both_answers() -> None:
         {"prompt": ASKED, "chosen": [USER, TOLD], "rejected": [USER, worse]},
     ):
         assert FORMATS["preference"].turns(row) == as_texts
+
+
+ROW = re.compile(r"^\| `(\w+)` \| `(.+?)` \| (.+) \|$", re.MULTILINE)
+DOCUMENTED = ROW.findall(Path("docs/datasets.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("name", "row", "becomes"), DOCUMENTED)
+def test_the_docs_rows_become_what_they_say(name: str, row: str, becomes: str) -> None:
+    taken, value = FORMATS[name], json.loads(row)
+
+    assert formats.recognised(value) is taken
+    assert {finding.code for finding in taken.findings(value)} <= {Code.VERY_SHORT_ANSWER}
+    said = json.loads(becomes.strip("`")) if becomes.startswith("`") else None
+    assert taken.conversation(value) == said
+
+
+def test_the_docs_show_every_format() -> None:
+    assert {name for name, _, _ in DOCUMENTED} == set(FORMATS)
