@@ -26,6 +26,8 @@ SENTENCES: Mapping[str, str] = {
     "dataset.upload": "uploaded {name} v{version}",
     "dataset.describe": "said what the rows of {name} v{version} are",
     "dataset.repair": "repaired {name} v{parent} as v{version}",
+    "dataset.split": "split {name} v{version} ({method})",
+    "dataset.delete_split": "deleted a split of {name} v{version}",
     "dataset.delete": "deleted the dataset {name}",
     "base_model.register": "added the model {name}",
     "base_model.download": "downloads the model {name}",

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.datasets import service
 from app.datasets.models import DatasetVersion, ProblemRow
 from app.datasets.problems import CATALOGUE, Code
+from app.datasets.repairs import REPAIRS
 from app.jobs.models import Job
 from app.kit.pagination import PageRequest
 from app.runs.models import Run
@@ -17,6 +18,15 @@ from web.histograms import Histogram, histogram
 
 _LINES_SHOWN = 5
 _LINES_MORE = 50
+
+
+# The first repair that ends a kind of problem; dropping bad rows ends all, and is offered apart.
+_REPAIR_OF = {
+    code.value: name
+    for name, repair in reversed(REPAIRS.items())
+    for code in repair.codes
+    if name != "bad_rows"
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,7 @@ class Group:
     count: int
     is_open: bool
     lines: Lines
+    repair: str  # the repair that ends it, if there is one
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,16 @@ def problems_of(session: Session, version: DatasetVersion, *, opened: str | None
         lines = lines_of(session, version, code=code, page=PageRequest(limit=size))
         is_open = code == opened if opened else place < 2  # noqa: PLR2004  # the two worst kinds
         groups.append(
-            Group(code, text.severity, text.title, text.cure, counts[code], is_open, lines)
+            Group(
+                code,
+                text.severity,
+                text.title,
+                text.cure,
+                counts[code],
+                is_open,
+                lines,
+                _REPAIR_OF.get(code, ""),
+            )
         )
     return Problems(version, tuple(groups))
 

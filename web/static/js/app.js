@@ -71,6 +71,7 @@ function enhance() {
   localTimes();
   for (const toast of all('#toasts > [data-toast]')) expire(toast);
   if (document.querySelector('[data-charts]')) import('./charts.js').then((module) => module.mountAll());
+  if (document.querySelector('[data-columns]')) import('./columns.js').then((module) => module.listen());
   if (document.querySelector('[data-histogram]')) import('./histogram.js').then((module) => module.mountAll());
   if (document.querySelector('[data-job-stream]')) import('./job_stream.js').then((module) => module.connectAll());
   if (document.querySelector('[data-jobs-stream]')) import('./jobs_stream.js').then((module) => module.listen());
