@@ -8,10 +8,12 @@ import errno
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.jobs.state import FailureKind
-from app.runs.spec import RunConfig
+
+if TYPE_CHECKING:  # a preview names failures too, and need not wait for pydantic
+    from app.runs.spec import RunConfig
 
 _OUT_OF_MEMORY = (
     "out of memory",
@@ -42,7 +44,7 @@ class Failure:
     changes: Mapping[str, Any]
 
 
-def describe(error: BaseException, config: RunConfig | None) -> Failure:
+def describe(error: BaseException, config: "RunConfig | None") -> Failure:
     """Return the kind, the line that shows it, the traceback and the changes a retry should make."""
     kind = classify(error)
     first = str(error).strip().splitlines() or [type(error).__name__]
@@ -82,7 +84,7 @@ def _own_kind(error: BaseException) -> FailureKind:
     return FailureKind.INTERNAL
 
 
-def changes_for(kind: FailureKind, config: RunConfig | None) -> dict[str, Any]:
+def changes_for(kind: FailureKind, config: "RunConfig | None") -> dict[str, Any]:
     """Return the spec's fields that a retry should alter, with their new values."""
     if config is None:
         return {}

@@ -4,6 +4,7 @@ Now and then a row is also coded the plain way; should the two ever differ, ever
 plain way. Knows neither torch nor jobs.
 """
 
+import gc
 import hashlib
 import os
 import signal
@@ -149,25 +150,28 @@ def _in_processes(
     waiting: deque[Future[Part]] = deque()
     starts = iter(range(0, len(source), _ROWS))
     done = 0
-    with ProcessPoolExecutor(
+    pool = ProcessPoolExecutor(
         count, mp_context=get_context("spawn"), initializer=_begin, initargs=given
-    ) as pool:
-        try:
-            while True:
-                while len(waiting) < 2 * count and (start := next(starts, None)) is not None:
-                    waiting.append(pool.submit(_part, source.part(start, start + _ROWS)))
-                if not waiting:
-                    return
-                if told is not None:
-                    told(done, len(source))
-                part = waiting.popleft().result()
-                done += len(part.sizes)
-                yield part
-        except BrokenProcessPool as error:
-            text = "a process that makes tokens was killed, most likely for lack of memory"
-            raise TrainerError(FailureKind.OUT_OF_MEMORY, text) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    )
+    try:
+        while True:
+            while len(waiting) < 2 * count and (start := next(starts, None)) is not None:
+                waiting.append(pool.submit(_part, source.part(start, start + _ROWS)))
+            if not waiting:
+                return
+            if told is not None:
+                told(done, len(source))
+            part = waiting.popleft().result()
+            done += len(part.sizes)
+            yield part
+    except BrokenProcessPool as error:
+        text = "a process that makes tokens was killed, most likely for lack of memory"
+        raise TrainerError(FailureKind.OUT_OF_MEMORY, text) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+        waiting.clear()
+        del pool
+        gc.collect()  # its semaphores go with it: the trainer leaves without its exit handlers
 
 
 def _begin(model: Model, assistant_only: bool, plain: bool, parent: int) -> None:  # noqa: FBT001

@@ -25,6 +25,7 @@ from worker.trainer.coding import ID
 IGNORED = -100  # the label of a token that is read, not learned
 MOST_BYTES = 20 * 2**30  # of all sets together; the one used longest ago goes first
 MOST_REASONS = 1000
+UNCUT = 2**32 - 1  # as a length: no row has more tokens
 _STALE_SECONDS = 3600.0  # a set that is being written grows more often than that
 _META = "meta.json"
 _COLUMNS = {
