@@ -1,6 +1,5 @@
-"""What a file is that is no chat JSONL, told from its first bytes. Pure."""
+"""What a file is that is no dataset, told from its first bytes. Pure."""
 
-import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from app.datasets.formats import recognised
+from app.datasets.containers.header import is_header_alone
 from app.datasets.lines import BOM
 
 HEAD_BYTES = 1 << 20
@@ -27,15 +26,13 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"{\\rtf", "an RTF document"),
     (b"PK\x05\x06", "an empty zip archive"),
     (b"\xd0\xcf\x11\xe0", "an old Office document or workbook"),
-    (b"\x1f\x8b", "a gzip archive; unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "a zstd archive; unpack it first"),
     (b"BZh", "a bzip2 archive; unpack it first"),
     (b"\xfd7zXZ", "an xz archive; unpack it first"),
     (b"7z\xbc\xaf", "a 7-Zip archive; unpack it first"),
     (b"Rar!", "a RAR archive; unpack it first"),
     (b"\x04\x22\x4d\x18", "an LZ4 archive; unpack it first"),
-    (b"PAR1", "a Parquet file"),
-    (b"ARROW1", "an Arrow file"),
+    (b"PARE", "an encrypted Parquet file; write it without encryption"),
+    (b"ARROW1", "an Arrow file; write it as Parquet"),
     (b"Obj\x01", "an Avro file"),
     (b"\x89HDF", "an HDF5 file"),
     (b"\x93NUMPY", "a NumPy file"),
@@ -54,32 +51,10 @@ _OFFICE = (
     (b"word/", "a Word document"),
     (b"ppt/", "a presentation"),
 )
-_COLUMNS = frozenset(
-    [
-        "messages",
-        "conversations",
-        "prompt",
-        "completion",
-        "instruction",
-        "output",
-        "input",
-        "chosen",
-        "rejected",
-        "question",
-        "answer",
-        "response",
-        "role",
-        "content",
-        "text",
-        "system",
-        "user",
-        "assistant",
-        "label",
-    ]
-)
 _CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\r\x0b\x0c\x1b")
 _MANY_CONTROLS = 0.05
-_LONGEST_HEADER = 4096
+_TAR = slice(257, 262)  # where tar says what it is
+_OF_TURNS = frozenset({"role", "from"})
 _decode = msgspec.json.Decoder().decode
 
 
@@ -94,17 +69,15 @@ class Foreign:
 
 
 def is_empty(head: bytes) -> bool:
-    """Tell whether the whole file is a BOM, an empty list, or a table's header alone."""
+    """Tell whether the whole file is an empty list, or a table's header alone."""
     if len(head) >= HEAD_BYTES:
         return False
     text = head.removeprefix(BOM).strip()
-    if re.fullmatch(rb"\[\s*\]", text):
-        return True
-    return bool(text) and b"\n" not in text and _columns(text) is not None
+    return bool(re.fullmatch(rb"\[\s*\]", text)) or (bool(text) and is_header_alone(text))
 
 
 def foreign_file(head: bytes) -> Foreign | None:
-    """Return what these first bytes are, or None if they may be JSON Lines."""
+    """Return what these first bytes are, or None if they may be rows as text."""
     what = _kind(head)
     if what is None:
         return None
@@ -120,14 +93,14 @@ def _kind(head: bytes) -> str | None:
         return next((name for part, name in _OFFICE if part in head), "a zip archive") + (
             "; unpack or export it first"
         )
+    if head[_TAR] == b"ustar":
+        return "a tar archive; unpack it first"
     text = head.removeprefix(BOM).lstrip()
     if text[:1] == b"<":
         return "an HTML page" if b"<html" in text[:4096].lower() else "an HTML or XML page"
-    if text[:1] not in (b"{", b"["):
-        return _binary(head[:4096]) or _table(text)
     if text[1:2] == b"\0":
         return "text in UTF-16; save it as UTF-8"
-    return _json_array(text) if text[:1] == b"[" else None
+    return None if text[:1] in (b"{", b"[") else _binary(head[:4096]) or _old_lines(text)
 
 
 def _binary(head: bytes) -> str | None:
@@ -137,41 +110,24 @@ def _binary(head: bytes) -> str | None:
     return "a binary file" if controls > _MANY_CONTROLS * len(head) else None
 
 
-def _columns(line: bytes) -> list[str] | None:
-    """Return the column names if ``line`` is the header of a table of examples."""
-    text = line.decode("utf-8", "replace").strip()
-    if len(text) > _LONGEST_HEADER or text[:1] in {"{", "["}:
+def _old_lines(text: bytes) -> str | None:
+    if b"\n" in text or text.count(b"\r", 0, -1) < 1:
         return None
-    for separator in "\t;,":
-        try:
-            names = next(csv.reader([text], delimiter=separator), [])
-        except csv.Error:
-            return None
-        known = {name.strip().lower() for name in names} & _COLUMNS
-        if len(names) > 1 and known and all(len(name) < 60 for name in names):  # noqa: PLR2004
-            return names
-    return None
+    return "text whose lines end with CR alone, as on old computers; save it with LF line ends"
 
 
-def _table(text: bytes) -> str | None:
+def is_json_array(head: bytes) -> bool:
+    """Tell whether a file is one JSON list of rows; a list as a single row is that row's fault."""
+    text = head.removeprefix(BOM).lstrip()
+    if text[:1] != b"[":
+        return False
     first, _, rest = text.partition(b"\n")
-    names = _columns(first) if rest else None
-    return f"a table (CSV or TSV) with the columns {', '.join(names[:4])}" if names else None
-
-
-def _json_array(text: bytes) -> str | None:
-    """A list of rows instead of one row a line; a list as a single row is that row's problem."""
-    first, _, rest = text.partition(b"\n")
-    inside = first[1:].lstrip() or rest.lstrip()
-    if inside[:1] != b"{":
-        return None
-    what = "a JSON list; write one row a line, without the outer brackets"
     try:
         items = _decode(first)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return what
+        return not first[1:].strip() or first[1:].lstrip()[:1] == b"{"
     rows = [item for item in items if isinstance(item, dict)]
-    return what if not rest.strip() and any(recognised(row) for row in rows) else None
+    return rest.lstrip()[:1] not in {b"[", b"{"} and any(not row.keys() & _OF_TURNS for row in rows)
 
 
 def first_rows(head: bytes) -> Iterator[dict[str, Any]]:

@@ -37,6 +37,14 @@ def conversation(text: str) -> Value:
     return _raw(stripped) if not faults and is_conversation(value) else text
 
 
+def tool_calls(text: str) -> Value:
+    """Return the calls of a turn that are written as JSON in a text, or the text."""
+    stripped = text.strip()
+    if not stripped.startswith("["):
+        return text
+    return text if parse(stripped.encode())[1] else _raw(stripped)
+
+
 def is_conversation(value: Any) -> bool:
     """Tell whether a value is a list of turns with a role and content."""
     return (

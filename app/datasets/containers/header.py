@@ -8,11 +8,9 @@ from app.datasets.lines import BOM
 
 MOST_COLUMNS = 1000
 KNOWN = frozenset(
-    (
-        "messages conversations conversation prompt completion instruction output input chosen "
-        "rejected question answer response role content text system user assistant label history "
-        "tools"
-    ).split()
+    {"messages", "conversations", "conversation", "prompt", "completion", "response", "label"}
+    | {"instruction", "input", "output", "history", "chosen", "rejected", "question", "answer"}
+    | {"role", "content", "text", "system", "user", "assistant", "tools"}
 )
 _ALONE = frozenset({"messages", "conversations", "conversation"})  # enough as the only column
 _SEPARATORS = "\t;,"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import IO
 
-from app.datasets.containers.base import Fault, IsBad, Item, marked
+from app.datasets.containers.base import MARK, Fault, IsBad, Item, marked
 from app.datasets.lines import BOM, LINE_LIMIT, lines
 from app.datasets.problems import Code
 
@@ -26,6 +26,9 @@ class JsonLines:
         """Yield every line as it stands, blank ones and a BOM included."""
         for line in lines(stream):
             data = marked(too_long(line.size)) if line.data is None else line.data
+            if line.data and line.data.startswith(MARK):
+                text = line.data.decode("utf-8", "replace")
+                data = marked(Fault(Code.INVALID_JSON, "the line begins with NUL", text, 0, 1))
             yield Item(line.number, data)
 
     def cleaned(self, stream: IO[bytes], is_bad: IsBad) -> Iterator[bytes]:

@@ -24,7 +24,7 @@ _WHY = (
     ("new-line", "a carriage return stands outside of quotes"),
     (
         "limit",
-        f"it has more than {LINE_LIMIT // 2**20} MiB or {_MOST_LINES:,} lines; is a quote left open?",
+        f"it has over {LINE_LIMIT // 2**20} MiB or {_MOST_LINES:,} lines; is a quote left open?",
     ),
 )
 
