@@ -12,6 +12,7 @@ from app.auth import endpoints as auth
 from app.basemodels import endpoints as basemodels
 from app.datasets import endpoints as datasets
 from app.datasets import endpoints_formats as dataset_formats
+from app.datasets import endpoints_hygiene as hygiene
 from app.datasets import endpoints_repairs as repairs
 from app.datasets import endpoints_uploads as uploads
 from app.dependencies import SESSION_COOKIE, Public
@@ -20,6 +21,7 @@ from app.jobs import endpoints as jobs
 from app.kit.schemas import Schema
 from app.runs import endpoints as runs
 from app.system import endpoints as system
+from app.tokens import endpoints as tokens
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -48,11 +50,13 @@ for feature in (
     basemodels,
     datasets,
     dataset_formats,
+    hygiene,
     repairs,
     uploads,
     evaluations,
     jobs,
     runs,
+    tokens,
 ):
     router.include_router(feature.router)
 

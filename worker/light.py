@@ -55,6 +55,22 @@ def fetch_model(work: Work) -> Outcome:
     return _done(work, do, give_up, phase="downloading")
 
 
+def report_tokens(work: Work) -> Outcome:
+    """Count a version's tokens for a base model; if we fail, the report says so."""
+    from app.tokens import reporting
+
+    report_id = work.claim.subject_id
+
+    def do(progress: Progress) -> None:
+        opened = partial(transaction, work.url)
+        reporting.make(opened, settings=work.settings, report_id=report_id, progress=progress)
+
+    def give_up(session: Session, reason: str) -> None:
+        reporting.give_up(session, report_id=report_id, reason=reason)
+
+    return _done(work, do, give_up, phase="counting")
+
+
 def _done(work: Work, do: Callable[[Progress], None], give_up: GiveUp, *, phase: str) -> Outcome:
     """Do it; a failure or a stop is also told to the thing that the job is about."""
     try:

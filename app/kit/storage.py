@@ -82,6 +82,16 @@ class Storage:
         """Return where ``key`` lies on this machine, or None if the storage is remote."""
         return Path(self._path(key)) if self._url.startswith(("file:", "/")) else None
 
+    def here(self, key: str, folder: Path) -> Path:
+        """Return where ``key`` lies on this machine; one elsewhere is fetched into ``folder``."""
+        local = self.local_path(key)
+        if local is not None:
+            return local
+        target = folder / key.rsplit("/", 1)[-1]
+        if not target.exists():
+            self.fetch(key, target)
+        return target
+
     def sweep(self, folder: str, *, older_than: timedelta) -> None:
         """Delete what lies in ``folder`` and was last written longer ago than ``older_than``."""
         path = self._path(folder)

@@ -3,10 +3,10 @@
 Knows the storage and a version's files; no query, no HTTP and nothing of training.
 """
 
-from pathlib import Path
 from typing import Any
 
 from app.datasets import reading
+from app.datasets.handing import handed
 from app.datasets.models import DatasetVersion
 from app.datasets.problems import Code
 from app.kit.storage import get_storage, job_folder
@@ -21,26 +21,15 @@ def files(
 
     A version that was checked before there were tables is read by its lines.
     """
-    storage = get_storage(settings)
-
-    def here(key: str) -> str:
-        return str(_local_file(settings, job_id, key))
-
-    if not storage.exists(version.table_key):
-        return {
-            "dataset_file": here(version.storage_key),
-            "excluded_lines": excluded(settings, spec, version),
-        }
-    split = spec.config.data.split
-    return {
-        "dataset_file": here(version.rows_key),
-        "table_file": here(version.table_key),
-        "groups_file": here(version.groups_key) if storage.exists(version.groups_key) else None,
-        "split_file": here(f"{version.folder}/split-{split}") if split else None,
-        "format": version.format or "messages",
-        "mapping": version.mapping,
-        "content": version.sha256,
-    }
+    storage, folder = get_storage(settings), job_folder(settings, job_id)
+    found = handed(storage, version, folder)
+    if "table_file" not in found:
+        return found | {"excluded_lines": excluded(settings, spec, version)}
+    if storage.exists(version.groups_key):
+        found["groups_file"] = str(storage.here(version.groups_key, folder))
+    if split := spec.config.data.split:
+        found["split_file"] = str(storage.here(f"{version.folder}/split-{split}", folder))
+    return found
 
 
 def excluded(settings: Settings, spec: RunSpec, version: DatasetVersion) -> tuple[int, ...]:
@@ -48,18 +37,6 @@ def excluded(settings: Settings, spec: RunSpec, version: DatasetVersion) -> tupl
     if not spec.config.data.exclude_problem_rows:
         return ()
     return reading.bad_lines(get_storage(settings), version)
-
-
-def _local_file(settings: Settings, job_id: str, key: str) -> Path:
-    """Return where a file of the storage lies here; one that is elsewhere is fetched once."""
-    storage = get_storage(settings)
-    here = storage.local_path(key)
-    if here is not None:
-        return here
-    target = job_folder(settings, job_id) / key.rsplit("/", 1)[-1]
-    if not target.exists():
-        storage.fetch(key, target)
-    return target
 
 
 def differences(spec: RunSpec, version: DatasetVersion) -> list[str]:
