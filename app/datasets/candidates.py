@@ -91,18 +91,19 @@ class Candidates:
         earlier, later = earlier[alike], later[alike]
         new = self.like[later] == later
         self.like[later[new]] = earlier[new]
-        self._join(earlier, later)
+        join(self.leaders, earlier, later)
 
-    def _join(self, one: Places, other: Places) -> None:
-        """Make one group of each pair's groups; its leader is the first of both."""
-        while True:
-            here, there = self.leaders[one], self.leaders[other]
-            apart = here != there
-            if not apart.any():
-                return
-            low, high = np.minimum(here, there)[apart], np.maximum(here, there)[apart]
-            np.minimum.at(self.leaders, high, low)
-            flatten(self.leaders)
+
+def join(leaders: Places, one: Places, other: Places) -> None:
+    """Make one group of each pair's groups; its leader is the first of both."""
+    while True:
+        here, there = leaders[one], leaders[other]
+        apart = here != there
+        if not apart.any():
+            return
+        low, high = np.minimum(here, there)[apart], np.maximum(here, there)[apart]
+        np.minimum.at(leaders, high, low)
+        flatten(leaders)
 
 
 def flatten(leaders: Places) -> None:

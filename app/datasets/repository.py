@@ -4,15 +4,20 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, column, delete, func, select, table, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, Select, and_, column, delete, func, select, table, tuple_
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from app.datasets.models import Dataset, DatasetSplit, DatasetVersion, ProblemRow, TokenReport
 
 # Runs stand above datasets, so their table is named here and not imported.
 _RUNS = table(
-    "runs", column("id"), column("name"), column("dataset_id"), column("dataset_version_id")
+    "runs",
+    column("id"),
+    column("name"),
+    column("dataset_id"),
+    column("dataset_version_id"),
+    column("spec", JSONB),
 )
 
 
@@ -73,14 +78,30 @@ def version_by_content(session: Session, dataset_id: str, sha256: str) -> Datase
 
 def runs_with(session: Session, dataset_id: str) -> list[tuple[str, str]]:
     """Return (id, name) of the runs that use a dataset."""
-    statement = select(_RUNS.c.id, _RUNS.c.name).where(_RUNS.c.dataset_id == dataset_id)
+    statement = _ids_and_names(_RUNS.c.dataset_id == dataset_id)
     return [(str(row[0]), str(row[1])) for row in session.execute(statement)]
 
 
 def runs_with_version(session: Session, version_id: str) -> list[tuple[str, str]]:
     """Return (id, name) of the runs that use one version."""
-    statement = select(_RUNS.c.id, _RUNS.c.name).where(_RUNS.c.dataset_version_id == version_id)
+    statement = _ids_and_names(_RUNS.c.dataset_version_id == version_id)
     return [(str(row[0]), str(row[1])) for row in session.execute(statement)]
+
+
+def runs_with_split(session: Session, split_id: str) -> list[tuple[str, str]]:
+    """Return (id, name) of the runs that use one split."""
+    named = _RUNS.c.spec["config"]["data"]["split"].astext == split_id
+    return [(str(row[0]), str(row[1])) for row in session.execute(_ids_and_names(named))]
+
+
+def _ids_and_names(condition: ColumnElement[bool]) -> Select[Any, Any]:
+    return select(_RUNS.c.id, _RUNS.c.name).where(condition)
+
+
+def splits(session: Session, version_ids: Iterable[str]) -> Sequence[DatasetSplit]:
+    """Return all splits of these versions, newest first."""
+    statement = select(DatasetSplit).where(DatasetSplit.version_id.in_(list(version_ids)))
+    return session.scalars(statement.order_by(DatasetSplit.id.desc())).all()
 
 
 def count_runs(session: Session, dataset_ids: Iterable[str]) -> dict[str, int]:
