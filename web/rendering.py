@@ -26,7 +26,7 @@ from web.shell import Shell
 HERE = Path(__file__).resolve().parent
 STATIC = HERE / "static"
 TEMPLATES = HERE / "templates"
-COMPONENTS = ("ui", "forms", "pictures")
+COMPONENTS = ("ui", "forms", "pictures", "rows")
 
 
 class Page(Protocol):

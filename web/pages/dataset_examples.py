@@ -3,17 +3,15 @@
 Translation only; which rows these are is ``app.datasets.browsing``.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
 from app.datasets import browsing, repository
-from app.datasets.formats import FORMATS, mapped
 from app.datasets.models import DatasetVersion
 from app.datasets.problems import CATALOGUE, Code
 from app.datasets.reading import Example
@@ -22,21 +20,12 @@ from app.errors import AppError
 from app.kit.storage import Storage, get_storage
 from web.htmx import HtmxDep
 from web.pages.dataset_head import Head, head_of
+from web.pages.dataset_text import Turn, raw_of, turns_of
 from web.rendering import render
 from web.shell import ShellDep
 
 router = APIRouter(prefix="/datasets")
 SHOWN_ROWS = 20
-_SHOWN_CHARACTERS = 4000  # of a turn, and of a row as JSON
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A readable turn; ``left`` characters of it are not shown."""
-
-    role: str
-    text: str
-    left: int
 
 
 @dataclass(frozen=True)
@@ -174,20 +163,6 @@ def _kinds(version: DatasetVersion) -> tuple[Kind, ...]:
 def _row(
     version: DatasetVersion, number: int, example: Example, codes: Sequence[str]
 ) -> ExampleRow:
-    turns: tuple[Turn, ...] = ()
-    if isinstance(example.row, dict):
-        row: dict[str, Any] = example.row
-        taken = FORMATS.get(version.format or "", FORMATS["messages"])
-        turns = tuple(
-            _turn(one.role, one.text) for one in taken.turns(mapped(row, version.mapping))
-        )
-    text = example.text if example.text is not None else _as_json(example.row)
-    return ExampleRow(number, example.line, turns, text[:_SHOWN_CHARACTERS], tuple(codes))
-
-
-def _turn(role: str, text: str) -> Turn:
-    return Turn(role, text[:_SHOWN_CHARACTERS], max(0, len(text) - _SHOWN_CHARACTERS))
-
-
-def _as_json(row: Any) -> str:
-    return json.dumps(row, ensure_ascii=False)
+    return ExampleRow(
+        number, example.line, turns_of(version, example), raw_of(example), tuple(codes)
+    )

@@ -1,6 +1,6 @@
 """What the page of a dataset shows, gathered into its fragments. Reads through the services."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ _LINES_MORE = 50
 # The first repair that ends a kind of problem; dropping bad rows ends all, and is offered apart.
 _REPAIR_OF = {
     code.value: name
-    for name, repair in reversed(REPAIRS.items())
+    for name, repair in reversed(list(REPAIRS.items()))
     for code in repair.codes
     if name != "bad_rows"
 }
@@ -152,27 +152,52 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Longest:
+    """One of the longest rows."""
+
+    line: int
+    characters: int
+
+
+@dataclass(frozen=True)
 class Statistics:
-    """Lengths, turns and roles over the rows without errors."""
+    """Lengths, turns, roles and languages over the rows without errors."""
 
     template: ClassVar[str] = "datasets/_statistics.html"
     version: DatasetVersion
-    histograms: tuple[Histogram, ...]
+    lengths: Histogram | None
+    by_role: tuple[Histogram, ...]
     groups: tuple[tuple[str, tuple[Share, ...]], ...]
+    longest: tuple[Longest, ...]
 
 
 def statistics_of(version: DatasetVersion) -> Statistics:
     """Return the stored counts as histograms and bars."""
-    numbers = version.statistics or {}
-    lengths = histogram(
-        "Characters per example", "characters", {"": numbers.get("characters_histogram", [])}
+    numbers: Mapping[str, Any] = version.statistics or {}
+    unit = "characters"
+    roles: Mapping[str, Any] = numbers.get("characters_histogram_by_role", {})
+    parts = (histogram(f"A turn of {role}", unit, {"": bins}) for role, bins in roles.items())
+    return Statistics(
+        version=version,
+        lengths=histogram("An example", unit, {"": numbers.get("characters_histogram", [])}),
+        by_role=tuple(part for part in parts if part),
+        groups=tuple(group for group in _groups(numbers) if group[1]),
+        longest=tuple(
+            Longest(row["line"], row["characters"]) for row in numbers.get("longest", [])
+        ),
     )
-    turns = {f"{low} turns": n for low, _, n in numbers.get("turns_histogram", [])[:6]}
-    groups = (
-        ("Characters by role", _shares(numbers.get("characters_by_role", {}))),
-        ("Turns per example", _shares(turns)),
-    )
-    return Statistics(version, tuple(one for one in (lengths,) if one), groups)
+
+
+def _groups(numbers: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Share, ...]]]:
+    yield "Characters by role", _shares(numbers.get("characters_by_role", {}))
+    turns = {_turns(low, high): n for low, high, n in numbers.get("turns_histogram", [])[:8]}
+    yield "Turns per example", _shares(turns)
+    languages = {one["name"]: one["rows"] for one in numbers.get("languages", [])[:8]}
+    yield "Languages", _shares(languages)
+
+
+def _turns(low: int, high: int) -> str:
+    return f"{low:,} turns" if low == high else f"{low:,} to {high:,} turns"
 
 
 def _shares(values: Mapping[str, int]) -> tuple[Share, ...]:

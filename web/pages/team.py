@@ -16,6 +16,7 @@ from app.auth import service, users
 from app.auth.models import AuditRow, OneTimeLink, User, UserSession
 from app.auth.roles import Role
 from app.auth.users import Invitation
+from app.datasets import quota
 from app.demo import service as demo
 from app.dependencies import (
     Admin,
@@ -54,11 +55,15 @@ class RoleRequest(Schema):
 
 @dataclass(frozen=True)
 class MemberRow:
-    """A person in the list; ``seen_at`` is None for one who is signed in nowhere."""
+    """A person in the list; ``seen_at`` is None for one who is signed in nowhere.
+
+    ``bytes`` is what their datasets and open uploads take.
+    """
 
     user: User
     runs: int
     seen_at: datetime | None
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -108,16 +113,20 @@ class TeamPage:
     invitations: tuple[OneTimeLink, ...]
     inviters: dict[str, User]
     audit: Audit | None
+    quota: int | None
     roles: tuple[str, ...] = tuple(role.value for role in Role)
 
 
 @router.get("", name="pages.team")
-def index(session: SessionDep, actor: CurrentUser, shell: ShellDep) -> Response:
-    """Show who is in the team; admins also see the audit log."""
+def index(
+    session: SessionDep, actor: CurrentUser, shell: ShellDep, settings: SettingsDep
+) -> Response:
+    """Show who is in the team; admins also see who takes how much room, and the audit log."""
     invitations = tuple(users.open_invitations(session)) if actor.is_admin else ()
     inviters = users.by_id(session, {link.created_by for link in invitations if link.created_by})
     audit = _audit(session, PageRequest(limit=20)) if actor.is_admin else None
-    return render(TeamPage(_members(session), invitations, inviters, audit), shell)
+    members, quota_bytes = _members(session), settings.user_quota_bytes
+    return render(TeamPage(members, invitations, inviters, audit, quota_bytes), shell)
 
 
 def _members(session: Session) -> tuple[MemberRow, ...]:
@@ -126,8 +135,9 @@ def _members(session: Session) -> tuple[MemberRow, ...]:
     latest = func.max(UserSession.last_seen_at)
     browsers = select(UserSession.user_id, latest).group_by(UserSession.user_id)
     seen = {row[0]: row[1] for row in session.execute(browsers)}
+    used = quota.by_person(session)
     return tuple(
-        MemberRow(one, runs.get(one.id, 0), seen.get(one.id))
+        MemberRow(one, runs.get(one.id, 0), seen.get(one.id), used.get(one.id, 0))
         for one in people
         if one.email != demo.EMAIL  # owns the demo and is nobody
     )
