@@ -32,6 +32,8 @@ class Settings(BaseSettings):
     public_url: str | None = Field(None, alias="TUNEBOX_PUBLIC_URL")
     # Uploads above this are refused; the disk is checked as well.
     max_upload_bytes: int = Field(20 * 2**30, alias="TUNEBOX_MAX_UPLOAD_BYTES", gt=0)
+    # What a packed file may grow to when it becomes rows.
+    max_unpacked_bytes: int = Field(100 * 2**30, alias="TUNEBOX_MAX_UNPACKED_BYTES", gt=0)
     # What a person's datasets and open uploads may take; none: as much as the disk has.
     user_quota_bytes: int | None = Field(None, alias="TUNEBOX_USER_QUOTA_BYTES", gt=0)
     # Files below this folder of this machine can be taken as datasets; none: no imports.

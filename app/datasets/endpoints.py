@@ -9,6 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from app.datasets import browsing, reading, schemas, service
 from app.datasets.arrivals import Arrival
+from app.datasets.intake import limits_of
 from app.datasets.models import DatasetVersion
 from app.datasets.service import DatasetView
 from app.dependencies import (
@@ -121,6 +122,7 @@ def file(  # each is a query parameter
     session: SessionDep,
     actor: CurrentUser,
     storage: StorageDep,
+    settings: SettingsDep,
     version: Annotated[int | None, Query(ge=1)] = None,
     *,
     cleaned: bool = False,
@@ -131,13 +133,16 @@ def file(  # each is a query parameter
     if cleaned:
         service.require_good_rows(of)
     body: Iterator[bytes] = (
-        reading.cleaned_file(storage, of) if cleaned else reading.original_file(storage, of)
+        reading.cleaned_file(storage, of, limits_of(settings))
+        if cleaned
+        else reading.original_file(storage, of)
     )
-    name = f"cleaned-{of.filename}" if cleaned else of.filename
+    name = reading.cleaned_name(of) if cleaned else of.filename
     headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
     if not cleaned:
         headers["Content-Length"] = str(of.bytes)
-    return StreamingResponse(body, media_type="application/jsonl", headers=headers)
+    kind = reading.media_type(of, cleaned=cleaned)
+    return StreamingResponse(body, media_type=kind, headers=headers)
 
 
 @router.get("/{dataset_id}/examples", name="datasets.examples")

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from app.auth.roles import Actor
 from app.datasets import importing, parts, schemas, uploads
-from app.datasets.intake import identify
+from app.datasets.intake import first_look
 from app.datasets.problems import Code
 from app.datasets.receiving import base_name
 from app.datasets.uploads import OpenUpload
@@ -242,7 +242,7 @@ def _require_kind(values: dict[str, bytes]) -> None:
         start = base64.b64decode(values.get("head", b""), validate=True)
     except binascii.Error as error:
         raise Invalid.field("Upload-Metadata", "the value of head is no base64") from error
-    refusal = identify(io.BytesIO(start)).refusal if start else None
+    refusal = first_look(io.BytesIO(start)) if start else None
     if refusal is not None and refusal.code == Code.UNKNOWN_FORMAT:
         raise Unsupported(
             f"It is not a dataset: {refusal.message}. Taken are JSON Lines, JSON, CSV, TSV and "

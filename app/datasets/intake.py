@@ -21,8 +21,18 @@ from app.datasets.formats.base import Finding
 from app.datasets.problems import Code
 from app.datasets.signatures import HEAD_BYTES, foreign_file, is_empty, is_json_array
 from app.kit.storage import require_space
+from app.settings import Settings
 
-__all__ = ["Identified", "Limits", "Refusal", "cleaned", "convert", "first_look", "identify"]
+__all__ = [
+    "Identified",
+    "Limits",
+    "Refusal",
+    "cleaned",
+    "convert",
+    "first_look",
+    "identify",
+    "limits_of",
+]
 
 Progress = Callable[[int], None]  # bytes of the file that are read
 USUAL = Limits()
@@ -60,6 +70,11 @@ class Identified:
     def kind(self) -> Container:
         """Return what reads and writes this container."""
         return CONTAINERS[self.container]
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return what files may grow to on this Tunebox."""
+    return Limits(unpacked_bytes=settings.max_unpacked_bytes, folder=settings.data_folder)
 
 
 def identify(stream: IO[bytes]) -> Identified:

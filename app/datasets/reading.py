@@ -9,8 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
+from app.datasets import intake
+from app.datasets.containers import CONTAINERS
+from app.datasets.containers.base import fault_of
 from app.datasets.formats import FORMATS, mapped
 from app.datasets.formats.base import DatasetFormat, Row, Turn
+from app.datasets.intake import Limits
 from app.datasets.lines import BOM, LINE_LIMIT, lines
 from app.datasets.models import DatasetVersion
 from app.datasets.rows import parse
@@ -41,6 +45,7 @@ class Rows:
         self.table = table
         self.format: DatasetFormat | None = FORMATS.get(version.format or "")
         self._stream, self._mapping = stream, version.mapping
+        self._is_plain = version.is_plain
 
     @staticmethod
     @contextmanager
@@ -106,6 +111,9 @@ class Rows:
         if place.size > LINE_LIMIT:
             return Example(place.line, None, "This row is longer than 16 MiB.")
         data = self.data(place)
+        fault = None if self._is_plain else fault_of(data)
+        if fault is not None:
+            return Example(place.line, None, fault.text or fault.message)
         value, faults = parse(data)
         if not faults:
             return Example(place.line, value, None)
@@ -156,11 +164,46 @@ def cleaned(stream: IO[bytes], bad_lines: set[int]) -> Iterator[bytes]:
             yield data + line.ending
 
 
-def cleaned_file(storage: Storage, version: DatasetVersion) -> Iterator[bytes]:
-    """Yield the version without its bad rows, blank lines and BOM, byte for byte else."""
-    skip = set(bad_lines(storage, version))
+def cleaned_file(storage: Storage, version: DatasetVersion, limits: Limits) -> Iterator[bytes]:
+    """Yield the version in its own container, unpacked, without its bad rows and blank lines."""
     with storage.open(version.storage_key) as stream:
-        yield from cleaned(stream, skip)
+        identified = intake.identify(stream)
+        if not version.bad_rows:
+            yield from intake.cleaned(stream, identified, lambda _place: False, limits)
+            return
+        _require_table(storage, version)
+        with storage.open(version.table_key) as table:
+            is_bad = _BadPlaces(TableReader(table))
+            yield from intake.cleaned(stream, identified, is_bad, limits)
+
+
+class _BadPlaces:
+    """Tells of each place whether its row has an error; asked in order, it reads on in blocks."""
+
+    def __init__(self, table: TableReader) -> None:
+        self._table, self._first = table, 0
+        self._bad: list[bool] = []
+
+    def __call__(self, place: int) -> bool:
+        if not self._first <= place < self._first + len(self._bad):
+            flags = self._table.records(place, _ROWS_AT_ONCE)["flags"]
+            self._first, self._bad = place, (flags & HAS_ERROR != 0).tolist()
+        return self._bad[place - self._first] if self._bad else True
+
+
+def cleaned_name(version: DatasetVersion) -> str:
+    """Return a file name for the cleaned file: as uploaded, without the ending of its packing."""
+    name = version.filename
+    if version.compression:
+        name = name.removesuffix(".gz").removesuffix(".zst")
+    return f"cleaned-{name}"
+
+
+def media_type(version: DatasetVersion, *, cleaned: bool) -> str:
+    """Return what kind of file a download is."""
+    if version.compression and not cleaned:
+        return f"application/{version.compression}"
+    return CONTAINERS[version.container or "jsonl"].media_type
 
 
 def original_file(storage: Storage, version: DatasetVersion) -> Iterator[bytes]:

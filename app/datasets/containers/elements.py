@@ -11,7 +11,7 @@ from typing import IO
 
 import msgspec
 
-from app.datasets.containers.base import Note, bom_note
+from app.datasets.containers.base import Interrupted, Note, bom_note
 from app.datasets.formats.base import Finding
 from app.datasets.lines import BOM, LINE_LIMIT
 from app.datasets.problems import Code
@@ -26,6 +26,7 @@ _TO_COMMA = re.compile(rb"[^,\]\n]*+")
 _GAP = re.compile(rb"[, \t\r\n]*+")
 _QUOTE, _BACKSLASH, _COMMA, _CLOSE = b'"\\,]'
 _OPENER = {ord("}"): ord("{"), ord("]"): ord("[")}
+_ENDS = (b"}", b"]", b'"')
 _DEEPEST = 2**16
 _LONGEST_GAP = 4096  # bytes of space before a row that are kept
 _FIRST_KEY = re.compile(rb'\{\s{0,200}("[^"\\\n]{1,100}")\s{0,20}:')
@@ -65,6 +66,7 @@ class Elements:
         self._key = b""  # the first key of the rows
         self._rescanned, self._patience = 0, _PATIENCE
         self._notes = 0
+        self._interrupted: Interrupted | None = None
 
     def __iter__(self) -> Iterator[Element | Note]:
         yield from self._open()
@@ -73,6 +75,7 @@ class Elements:
             line = self._line
             before, commas = self._gap()
             if self._at == len(self._buffer):
+                self._raise_interruption()
                 if element is None or not element.is_last:
                     yield self._note(line, "the list is never closed: its last ] is missing")
                 return
@@ -82,9 +85,17 @@ class Elements:
             if closes:
                 break
             element = self._element(before)
+            if element.is_last or not (element.data or b"").endswith(_ENDS):
+                self._raise_interruption()
             yield element
             commas_due = 1
         yield from self._close()
+        self._raise_interruption()
+
+    def _raise_interruption(self) -> None:
+        """Say that the stream broke, once all that came before is read."""
+        if self._interrupted is not None:
+            raise self._interrupted
 
     def _note(self, line: int, message: str) -> Note:
         return Note(line, Finding(Code.INVALID_JSON, message))
@@ -117,7 +128,10 @@ class Elements:
 
     def _more(self) -> bool:
         """Read on, forgetting what lies before the place where we are."""
-        chunk = self._stream.read(_CHUNK)
+        try:
+            chunk = self._stream.read(_CHUNK)
+        except Interrupted as error:
+            self._interrupted, chunk = error, b""
         self._buffer = self._buffer[self._at :] + chunk
         self._at = 0
         return bool(chunk)
