@@ -160,3 +160,15 @@ def test_viewers_get_no_way_in(viewer_client: Client) -> None:
     assert "data-upload" not in viewer_client.get("/datasets").text
     assert viewer_client.get("/datasets/paste").status_code == 403
     assert viewer_client.get("/datasets/import").status_code == 403
+
+
+def test_admins_see_who_takes_how_much_room(
+    client: Client, member_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEBOX_USER_QUOTA_BYTES", "5000")
+    get_settings.cache_clear()
+    member_client.post("/api/v1/uploads", headers={**TUS, "Upload-Length": "1234"})
+
+    assert "1.23 kB" in client.get("/team").text
+    assert "of 5 kB" in client.get("/team").text
+    assert "of 5 kB" not in member_client.get("/team").text
