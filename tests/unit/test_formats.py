@@ -11,6 +11,7 @@ import pytest
 from app.datasets import formats
 from app.datasets.formats import FORMATS
 from app.datasets.formats.base import Finding
+from app.datasets.formats.wording import tools_of
 from app.datasets.problems import Code
 
 ASKED, ANSWER = "What is one and one?", "One and one is two."
@@ -468,3 +469,26 @@ def test_the_docs_rows_become_what_they_say(name: str, row: str, becomes: str) -
 
 def test_the_docs_show_every_format() -> None:
     assert {name for name, _, _ in DOCUMENTED} == set(FORMATS)
+
+
+ADD = {"name": "add", "parameters": {}}
+TOOL = {"type": "function", "function": ADD}
+
+
+@pytest.mark.parametrize(
+    ("row", "tools"),
+    [
+        ({"tools": [TOOL]}, [TOOL]),
+        ({"tools": json.dumps([TOOL])}, [TOOL]),
+        ({"tools": [ADD]}, [TOOL]),
+        ({"functions": [ADD]}, [TOOL]),
+        ({"tools": "add and subtract"}, None),
+        ({"tools": "[5]"}, None),
+        ({"tools": {"add": 1}}, None),
+        ({"tools": []}, None),
+        ({"tools": None}, None),
+        ({}, None),
+    ],
+)
+def test_tools_are_read_as_they_are_written(row: dict[str, Any], tools: list[Any] | None) -> None:
+    assert tools_of(row) == tools

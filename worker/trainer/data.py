@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.datasets.formats import FORMATS, mapped
+from app.datasets.formats.wording import tools_of
 from app.jobs.state import FailureKind
 from worker.trainer import masks
 from worker.trainer.chat import chat_of
@@ -137,8 +138,7 @@ def example_of(
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         text = f"line {line} is no row of {form}: {error}"
         raise TrainerError(FailureKind.BAD_DATASET, text) from None
-    tools = row.get("tools")
-    return Example(line, messages, tools if isinstance(tools, list) and tools else None)
+    return Example(line, messages, tools_of(row))
 
 
 def _parsed(data: bytes) -> Any:

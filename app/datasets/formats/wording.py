@@ -170,11 +170,11 @@ def _calls(turn: dict[str, Any], text: str, wording: Wording) -> Sequence[Any]:
     if type(listed) is list and listed:
         return listed
     if type(turn.get("function_call")) is dict:
-        return [_as_call(turn["function_call"])]
-    return [_as_call(call) for call in _read_calls(text)] if wording.is_call(turn) else []
+        return [_typed(turn["function_call"])]
+    return [_typed(call) for call in _read_calls(text)] if wording.is_call(turn) else []
 
 
-def _as_call(function: Mapping[str, Any]) -> dict[str, Any]:
+def _typed(function: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
@@ -187,3 +187,20 @@ def _read_calls(text: str) -> list[dict[str, Any]]:
     calls: list[Any] = value if type(value) is list else [value]
     named = all(type(call) is dict and type(call.get("name")) is str for call in calls)
     return calls if named else []
+
+
+def tools_of(row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the tools that a row's conversation may call, or None.
+
+    They are a list in the column ``tools`` (``functions`` of old), or its JSON as text; functions
+    without a type are given theirs.
+    """
+    value = row.get("tools") or row.get("functions")
+    if type(value) is str:
+        try:
+            value = _decode(value)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
+    if type(value) is not list or not all(type(tool) is dict for tool in value):
+        return None
+    return [tool if "type" in tool else _typed(tool) for tool in value] or None
