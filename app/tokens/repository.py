@@ -9,15 +9,15 @@ from app.jobs.state import FINAL
 
 
 def find(
-    session: Session, *, version_id: str, base_model_id: str, max_length: int
+    session: Session, *, version_id: str, base_model_id: str, max_length: int, lock: bool = False
 ) -> TokenReport | None:
-    """Return the report of a version for a model and a length, locked until the end."""
+    """Return the report of a version for a model and a length; with ``lock`` it is ours."""
     statement = select(TokenReport).where(
         TokenReport.version_id == version_id,
         TokenReport.base_model_id == base_model_id,
         TokenReport.max_length == max_length,
     )
-    return session.scalar(statement.with_for_update())
+    return session.scalar(statement.with_for_update() if lock else statement)
 
 
 def unfinished_job(session: Session, report_id: str) -> Job | None:

@@ -40,11 +40,15 @@ class ReportOut(Schema):
 
 
 class TokenOut(Schema):
-    """One token: what it stands for, whether it is learned, and whether it is cut off."""
+    """One token: what it stands for, whether it is learned, and whether it is cut off.
+
+    ``special``: one that the tokenizer knows as a whole, such as the marks of a template.
+    """
 
     id: int
     text: str
     trained: bool
+    special: bool = False
     cut: bool = False
 
 

@@ -80,7 +80,7 @@ def ask(session: Session, *, actor: Actor, asked: Pair, max_length: int) -> Repo
     require_write(actor)
     version, model = asked.version, asked.model
     found = repository.find(
-        session, version_id=version.id, base_model_id=model.id, max_length=max_length
+        session, version_id=version.id, base_model_id=model.id, max_length=max_length, lock=True
     )
     if found is None:
         found = TokenReport(
@@ -114,6 +114,18 @@ def _is_current(report: TokenReport, asked: Pair) -> bool:
         return False
     changed = [asked.version.checked_at, asked.model.created_at]
     return all(moment is None or moment <= report.finished_at for moment in changed)
+
+
+def known(session: Session, *, asked: Pair, max_length: int) -> ReportView | None:
+    """Return a report that was asked for already, or None; nothing is queued."""
+    found = repository.find(
+        session, version_id=asked.version.id, base_model_id=asked.model.id, max_length=max_length
+    )
+    if found is None:
+        return None
+    job = repository.unfinished_job(session, found.id)
+    is_shown = job is not None or found.failure is not None or _is_current(found, asked)
+    return ReportView(found, asked.version.number, job) if is_shown else None
 
 
 def look(session: Session, *, report_id: str) -> ReportView:

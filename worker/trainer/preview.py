@@ -74,9 +74,10 @@ def preview(request: Request) -> dict[str, Any]:
         coder=text.coding(chat),
     )
     trained = np.frombuffer(coded.trained, dtype=np.bool_).tolist()
+    added = chat.tokenizer.get_added_tokens_decoder()
     most = request.max_length
     tokens = [
-        {"id": token, "text": shown, "trained": learned}
+        {"id": token, "text": shown, "trained": learned, "special": token in added}
         | ({"cut": place >= most} if most is not None else {})
         for place, (token, shown, learned) in enumerate(
             zip(text.ids, texts(chat, text.text, text.ids, text.offsets), trained, strict=True)
