@@ -11,6 +11,7 @@ from fastapi import APIRouter, FastAPI, Request
 from app.auth import endpoints as auth
 from app.basemodels import endpoints as basemodels
 from app.datasets import endpoints as datasets
+from app.datasets import endpoints_exports as dataset_exports
 from app.datasets import endpoints_formats as dataset_formats
 from app.datasets import endpoints_hygiene as hygiene
 from app.datasets import endpoints_repairs as repairs
@@ -49,6 +50,7 @@ for feature in (
     auth,
     basemodels,
     datasets,
+    dataset_exports,
     dataset_formats,
     hygiene,
     repairs,
