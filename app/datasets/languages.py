@@ -7,6 +7,7 @@ are cut away first; of what is left, short or doubtful texts have no language he
 import re
 from collections.abc import Mapping
 from functools import cache
+from string import ascii_letters, whitespace
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
@@ -106,13 +107,14 @@ _ALIKE = (
 )
 
 SURE = 0.9
-_LONGEST = 400  # characters that are looked at: enough to be sure, and as fast as a short text
-_READ = 4000  # characters in which prose is looked for
+_LONGEST = 300  # characters that are looked at: enough to be sure, and as fast as a short text
+_READ = 2000  # characters in which prose is looked for
 _FENCED = re.compile(r"```.*?(?:```|\Z)|`[^`\n]{1,200}`", re.DOTALL)
 _ADDRESS = re.compile(r"\S*(?:://|@|\\|/\w+/)\S*|\b\w+(?:[._]\w+)+\b|[#$%&{}<>\[\]|=*_~^]+\S*")
 _WORD = re.compile(r"[^\W\d_]+")
 _CASED = re.compile(r"[A-Za-zÀ-ɏͰ-ԯ]")
 _LOWER_SHARE = 0.4  # of a text's words; German has some 55 %, a list of names none
+_NO_SIGNS = (ascii_letters + whitespace).encode()
 _SIGN_SHARE = 0.25  # of a line's characters may be digits and punctuation
 _FEWEST_WORDS = 3
 
@@ -145,9 +147,9 @@ def prose(text: str) -> str:
 
 def _is_prose(line: str) -> bool:
     """Tell whether a line reads like sentences; in scripts without capitals letters are enough."""
-    written = "".join(line.split())
-    signs = sum(char.isascii() and not char.isalpha() for char in written)
-    if not written or signs > _SIGN_SHARE * len(written):
+    signs = len(line.encode("ascii", "ignore").translate(None, _NO_SIGNS))
+    written = len("".join(line.split()))
+    if not written or signs > _SIGN_SHARE * written:
         return False
     words = [word for word in _WORD.findall(line) if _CASED.match(word)]
     if not words:

@@ -74,6 +74,7 @@ _KEYS: tuple[tuple[str, str], ...] = (
     ("age key", r"AGE-SECRET-KEY-1[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}"),
     ("Tunebox token", r"tb_[A-Za-z0-9_-]{43}"),
 )
+FORMS = tuple(form for _, form in _KEYS)  # for the sieve before this look
 _HEAD = r"-----BEGIN (?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
 _BREAK = r"(?:\s|\\[nr])"  # as it is, or as code and raw JSON spell it
 _LABELS = rf"(?:[A-Z][A-Za-z-]{{2,20}}: [^\n\\]{{1,80}}{_BREAK}+)*"
@@ -96,9 +97,13 @@ def _by_first_letter(forms: Iterable[tuple[str, str]]) -> str:
 
 
 _KEY = _by_first_letter((f"k{place}", form) for place, (_, form) in enumerate(_KEYS))
-_SECRET = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_KEY})(?![A-Za-z0-9_-])|(?P<block>{_BLOCK})")
+_SECRET = re.compile(
+    rf"(?<![A-Za-z0-9_-])(?:{_KEY})(?![A-Za-z0-9_-])|(?P<block>{_BLOCK})", re.ASCII
+)
 # In a raw line a key may stand behind an escape: the n of "\n" is no part of it.
-_SECRET_IN_JSON = re.compile(rf"(?:(?<![A-Za-z0-9_-])|(?<=\\[bfnrt]))(?:{_KEY})(?![A-Za-z0-9_-])")
+_SECRET_IN_JSON = re.compile(
+    rf"(?:(?<![A-Za-z0-9_-])|(?<=\\[bfnrt]))(?:{_KEY})(?![A-Za-z0-9_-])", re.ASCII
+)
 _REST_OF_BLOCK = re.compile(
     rf"(?:(?!-----BEGIN).)*?{_TAIL}|(?:[A-Za-z0-9+/=]{{16,}}{_BREAK}*)*", re.DOTALL
 )
