@@ -32,8 +32,9 @@ def named(path: Path) -> str:
 
 
 def _round(path: Path, number: int) -> str:
-    side = {0: "the question of ", 1: "the answer of "}.get(path[2], "") if len(path) > 2 else ""  # type: ignore[arg-type]  # noqa: PLR2004
-    return f"{side}round {number + 1} of the history"
+    sides = {0: "the question of ", 1: "the answer of "}
+    who = "".join(sides.get(int(step), "") for step in path[2:3])
+    return f"{who}round {number + 1} of the history"
 
 
 def both(one: Path, other: Path) -> str:
