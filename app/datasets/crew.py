@@ -20,6 +20,7 @@ from typing import IO, Any, TypeVar
 
 _LENGTH = struct.Struct("<Q")
 _AHEAD = 2  # pieces of work taken up for each helper
+_MOST_WAITING = 64  # pieces that wait for one before them
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -50,6 +51,37 @@ def in_order(
             for item in islice(coming, 1):
                 running.append(threads.submit(_ask, free, function, item))
             yield made
+
+
+def shared(
+    function: Callable[[Given], Made], items: Iterable[Given], *, processes: int
+) -> Iterator[Made]:
+    """Yield ``function(item)`` for each item, in order, done by so many processes, this one too.
+
+    This process works while the others start and when they are busy. Where a helper is lost, it
+    does the work itself. An exception of the function is raised here.
+    """
+    others = max(1, processes - 1)
+    with _helpers(others) as free, ThreadPoolExecutor(others) as threads:
+        running: deque[tuple[Given, Future[Made]]] = deque()
+        for item in items:
+            busy = sum(not made.done() for _, made in running)
+            if busy < others * _AHEAD:
+                running.append((item, threads.submit(_ask, free, function, item)))
+            else:
+                running.append((item, Future()))
+                running[-1][1].set_result(function(item))
+            while running and (running[0][1].done() or len(running) > _MOST_WAITING):
+                yield _made(function, *running.popleft())
+        while running:
+            yield _made(function, *running.popleft())
+
+
+def _made(function: Callable[[Given], Made], item: Given, made: Future[Made]) -> Made:
+    try:
+        return made.result()
+    except HelperLost:
+        return function(item)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A byte stream as numbered lines, in constant memory. Pure.
+"""A byte stream as whole lines, in constant memory. Pure.
 
 Lines end with LF or CRLF only and count from 1, as an editor shows them. A line above the limit is
 skipped while it is read, so a line of gigabytes costs no memory and the next ones are still seen.
@@ -11,8 +11,20 @@ from typing import IO
 
 LINE_LIMIT = 16 * 2**20
 BOM = b"\xef\xbb\xbf"
-_CHUNK = 2**20
+_READ_BYTES = 2**19  # stays in a core's cache while it is looked at
 _BLANKS = b" \t\r"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Whole lines with their endings (None for a single line that is too long): where, how long.
+
+    ``size`` counts endings, but for the one of a line that is too long.
+    """
+
+    offset: int
+    data: bytes | None
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,32 +46,53 @@ class Line:
         return self.data is not None and not self.data.strip(_BLANKS)
 
 
-def lines(stream: IO[bytes]) -> Iterator[Line]:
-    """Yield every line; a last one without an ending too, if it has bytes."""
-    number, offset = 1, 0
+def blocks(stream: IO[bytes], start: int = 0, end: int | None = None) -> Iterator[Block]:
+    """Yield the lines of a stream that stands at byte ``start`` of its file, up to ``end``.
+
+    Only the last line of a file may lack its ending. Blocks hold some 512 KiB, or one long line.
+    """
     held: list[bytes] = []
-    size = 0
-    while chunk := stream.read(_CHUNK):
-        *whole, rest = chunk.split(b"\n")
-        for piece in whole:
-            size += len(piece)
-            held.append(piece)
-            yield _line(number, held, size=size, ending=b"\n", offset=offset)
-            number, offset = number + 1, offset + size + 1
+    offset, size = start, 0
+    while chunk := stream.read(_READ_BYTES if end is None else min(_READ_BYTES, end - start)):
+        start += len(chunk)
+        cut = chunk.rfind(b"\n") + 1
+        if cut and size + chunk.find(b"\n") > LINE_LIMIT + 1:
+            size += chunk.find(b"\n")
+            yield Block(offset, None, size)
+            offset += size + 1
+            chunk = chunk[chunk.find(b"\n") + 1 :]
+            held, size, cut = [], 0, chunk.rfind(b"\n") + 1
+        if cut:
+            data = b"".join([*held, chunk[:cut]])
+            yield Block(offset, data, len(data))
+            offset += len(data)
             held, size = [], 0
-        size += len(rest)
-        held.append(rest)
+        size += len(chunk) - cut
+        held.append(chunk[cut:])
         if size > LINE_LIMIT + 1:
             held.clear()
     if size:
-        yield _line(number, held, size=size, ending=b"", offset=offset)
+        yield Block(offset, None if size > LINE_LIMIT + 1 else b"".join(held), size)
 
 
-def _line(number: int, held: list[bytes], *, size: int, ending: bytes, offset: int) -> Line:
-    if size > LINE_LIMIT + 1:
-        return Line(number, None, ending, size, offset)
-    data = held[0] if len(held) == 1 else b"".join(held)
+def lines(stream: IO[bytes]) -> Iterator[Line]:
+    """Yield every line from the start; a last one without an ending too, if it has bytes."""
+    number = 1
+    for block in blocks(stream):
+        if block.data is None:
+            yield Line(number, None, b"\n", block.size, block.offset)
+            number += 1
+            continue
+        offset = block.offset
+        pieces = block.data.split(b"\n")
+        ends = [b"\n"] * (len(pieces) - 1) + [b""]
+        for piece, ending in zip(pieces, ends, strict=True):
+            if piece or ending:
+                yield _line(number, piece, ending, offset)
+                number, offset = number + 1, offset + len(piece) + 1
+
+
+def _line(number: int, data: bytes, ending: bytes, offset: int) -> Line:
     if ending and data.endswith(b"\r"):
         data, ending = data[:-1], b"\r\n"
-    kept = data if len(data) <= LINE_LIMIT else None
-    return Line(number, kept, ending, len(data), offset)
+    return Line(number, data if len(data) <= LINE_LIMIT else None, ending, len(data), offset)

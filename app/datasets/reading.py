@@ -4,7 +4,7 @@ Reads the storage through the table that the check wrote; knows no query, no HTT
 how problems are found.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
@@ -36,16 +36,23 @@ class Example:
 
 
 class Rows:
-    """The opened rows of a checked version; use ``Rows.open``.
+    """Opened rows with their table; ``Rows.open`` opens those of a checked version.
 
     A row's place is its number from 0 in the file's order; lines are what users see.
     """
 
-    def __init__(self, stream: IO[bytes], table: TableReader, version: DatasetVersion) -> None:
+    def __init__(
+        self,
+        stream: IO[bytes],
+        table: TableReader,
+        *,
+        format_name: str | None,
+        mapping: Mapping[str, str] | None,
+        is_plain: bool = True,
+    ) -> None:
         self.table = table
-        self.format: DatasetFormat | None = FORMATS.get(version.format or "")
-        self._stream, self._mapping = stream, version.mapping
-        self._is_plain = version.is_plain
+        self.format: DatasetFormat | None = FORMATS.get(format_name or "")
+        self._stream, self._mapping, self._is_plain = stream, mapping, is_plain
 
     @staticmethod
     @contextmanager
@@ -53,7 +60,13 @@ class Rows:
         """Open a version's rows; ``Conflict`` where its check has not written their table yet."""
         _require_table(storage, version)
         with storage.open(version.rows_key) as stream, storage.open(version.table_key) as table:
-            yield Rows(stream, TableReader(table), version)
+            yield Rows(
+                stream,
+                TableReader(table),
+                format_name=version.format,
+                mapping=version.mapping,
+                is_plain=version.is_plain,
+            )
 
     def __len__(self) -> int:
         return len(self.table)

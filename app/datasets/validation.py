@@ -1,37 +1,41 @@
-"""Every problem of every line of an uploaded file. No database, no HTTP.
+"""The first stage of a check: every problem that the rows of a file show. No database, no HTTP.
 
-Never raises for bad data and never stops at a bad row. The file is read once from start to end;
-rows that may repeat an earlier one are then read again to be compared. Memory is constant but for
-84 bytes a row (copies, near copies) and the numbers of bad lines. What the codes mean stands in
-``problems``; what a single row shows by itself in ``formats``.
+Never raises for bad data and never stops at a bad row. Rows are one JSON object a line; what a
+container says of them comes as ``lines`` (see ``intake``). The file is read once, by
+several processes if it is large (``parallel``), and the parts are put together here in order.
+Memory is constant but for 4 bytes a row and the numbers of bad lines. Rows that are nearly alike
+are the second stage's (``stages``).
 """
 
+import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import IO, Any
 
-import msgspec
 import numpy as np
-import xxhash
+import numpy.typing as npt
 
 from app.datasets import formats
+from app.datasets.checking import Part, Setup, problem
+from app.datasets.copies import copies
 from app.datasets.excerpts import Excerpts
-from app.datasets.formats.base import DatasetFormat, Finding, Turn, shortened
+from app.datasets.formats.base import Finding
 from app.datasets.formats.messages import MESSAGES
-from app.datasets.formats.secrets import masked
-from app.datasets.formats.text import may_hold_controls, text_findings
-from app.datasets.lines import BOM, LINE_LIMIT, Line, lines
+from app.datasets.lines import BOM, LINE_LIMIT, blocks
+from app.datasets.parallel import parts_of
 from app.datasets.problems import CATALOGUE, DETAIL_PER_CODE, Code, Problem, Severity
 from app.datasets.rows import parse
-from app.datasets.signatures import HEAD_BYTES, Foreign, first_rows, foreign_file, is_empty
-from app.datasets.similarity import Repeat, Repeats
 from app.datasets.statistics import Statistics
-from app.datasets.table import HAS_ERROR, HAS_WARNING, LARGEST_SIZE, RECORD
+from app.datasets.table import HAS_ERROR, HAS_WARNING, RECORD, TableReader, mark
 
-_PROGRESS_LINES = 2000
-_encode = msgspec.json.Encoder(order="deterministic").encode
+_SAMPLED_ROWS, _SAMPLED_BYTES = 200, 32 * 2**20  # to tell the format from
+_MARKED_AT_ONCE = 1 << 16
+Emit = Callable[[Problem], None]
+Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -41,19 +45,42 @@ class Report:
     format: str | None = None
     examples: int = 0
     by_code: Counter[Code] = field(default_factory=Counter[Code])
-    errors: int = 0
-    warnings: int = 0
     bad_lines: "array[int]" = field(default_factory=lambda: array("Q"))
-    statistics: dict[str, Any] = field(default_factory=dict[str, Any])
+    statistics: dict[str, Any] = field(default_factory=lambda: Statistics().result())
+
+    @property
+    def errors(self) -> int:
+        """Return how many problems make a row unusable."""
+        return self._count(Severity.ERROR)
+
+    @property
+    def warnings(self) -> int:
+        """Return how many problems are for the user to judge."""
+        return self._count(Severity.WARNING)
+
+    def _count(self, severity: Severity) -> int:
+        return sum(n for code, n in self.by_code.items() if CATALOGUE[code].severity is severity)
+
+    @property
+    def problems(self) -> int:
+        """Return how many problems there are."""
+        return self.by_code.total()
+
+    @property
+    def full(self) -> frozenset[Code]:
+        """Return the codes of which enough is shown; more is only counted."""
+        return frozenset(code for code, n in self.by_code.items() if n >= DETAIL_PER_CODE)
 
     @property
     def status(self) -> str:
         """Return ``invalid`` if there is an error, else ``ready``."""
         return "invalid" if self.errors else "ready"
 
-
-Emit = Callable[[Problem], None]
-Progress = Callable[[int, int], None]
+    def add(self, found: Problem, emit: Emit) -> None:
+        """Count a problem, and emit it while there are not too many of its code."""
+        if self.by_code[found.code] < DETAIL_PER_CODE:
+            emit(found)
+        self.by_code[found.code] += 1
 
 
 def validate(  # a file, what is said of it, and where its rows are noted
@@ -67,195 +94,121 @@ def validate(  # a file, what is said of it, and where its rows are noted
     table: IO[bytes] | None = None,
     processes: int = 1,
 ) -> Report:
-    """Check a seekable file; ``emit`` gets at most 10,000 problems of each code.
+    """Check seekable rows; ``emit`` gets at most 10,000 problems of each code.
 
-    They come by line, but for repeats of other rows, which come last, by line. ``progress`` hears
-    now and then how many bytes are read and how many problems were found. ``table``, open for
-    reading and writing, gets a record of each row (see ``table``).
+    They come by line, but for copies of other rows, which come last, by line. ``progress`` hears
+    now and then how many bytes are read and how many problems were found. ``lines`` has a u64 for
+    each line: the number it has in the file as uploaded. ``table``, open for reading and writing,
+    gets a record of each row (see ``table``).
     """
-    del lines, processes
-    return _Check(stream, emit, progress, table, mapping).run(declared)
+    setup = Setup(
+        format=_format(stream, declared, mapping),
+        mapping=dict(mapping) if mapping else None,
+        converted=lines is not None,
+    )
+    if table is not None:
+        return _Pass(stream, setup, emit, lines=lines, table=table).run(progress, processes)
+    with tempfile.TemporaryFile() as kept:
+        return _Pass(stream, setup, emit, lines=lines, table=kept).run(progress, processes)
 
 
-class _Check:
+def _format(stream: IO[bytes], declared: str | None, mapping: Mapping[str, str] | None) -> str:
+    rows = list(islice(_first_rows(stream), _SAMPLED_ROWS))
+    found = formats.detect([formats.mapped(row, mapping) for row in rows], declared)
+    return (found or MESSAGES).name
+
+
+def _first_rows(stream: IO[bytes]) -> Iterator[dict[str, Any]]:
+    stream.seek(0)
+    for block in blocks(stream):
+        if block.offset > _SAMPLED_BYTES:
+            return
+        for line in (block.data or b"").removeprefix(BOM).split(b"\n"):
+            row, _ = parse(line) if len(line) <= LINE_LIMIT else (None, None)
+            if type(row) is dict:
+                yield row
+
+
+class _Pass:
     """The state of one pass."""
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         stream: IO[bytes],
+        setup: Setup,
         emit: Emit,
-        progress: Progress,
-        table: IO[bytes] | None,
-        mapping: Mapping[str, str] | None,
+        *,
+        lines: IO[bytes] | None,
+        table: IO[bytes],
     ) -> None:
-        self._mapping = mapping
-        self._table = table
-        self._stream, self._emit, self._progress = stream, emit, progress
-        self._report = Report()
-        self._repeats = Repeats()
+        self._stream, self._setup, self._emit = stream, setup, emit
+        self._numbers, self._table = lines, table
+        self._report = Report(format=setup.format)
         self._statistics = Statistics()
-        self._format: DatasetFormat = MESSAGES
-        self._rows = 0
+        self._lines, self._rows = 0, 0
 
-    def run(self, declared: str | None) -> Report:
-        head = self._stream.read(HEAD_BYTES)
-        self._stream.seek(0)
-        if is_empty(head):
-            return self._end(Code.EMPTY_FILE, "there is no row in this file")
-        foreign = foreign_file(head)
-        if foreign:
-            return self._unknown(foreign)
-        self._format = (
-            formats.detect(
-                [formats.mapped(row, self._mapping) for row in first_rows(head)], declared
-            )
-            or MESSAGES
-        )
-        for line in lines(self._stream):
-            self._line(line)
-            if line.number % _PROGRESS_LINES == 0:
-                done = line.offset + line.size
-                self._progress(done, self._report.errors + self._report.warnings)
+    def run(self, progress: Progress, processes: int) -> Report:
+        report = self._report
+        parts = parts_of(self._stream, self._setup, processes=processes, full=lambda: report.full)
+        with closing(parts):
+            for part in parts:
+                self._take(part)
+                progress(part.end, report.problems)
         if not self._rows:
-            return self._end(Code.EMPTY_FILE, "there is no row in this file")
-        for repeat in self._repeats.found(self._read_turns):
-            self._add_repeat(repeat)
-        self._report.format = self._format.name
-        self._report.statistics = self._statistics.result()
-        return self._report
+            report.format = None
+            empty = Finding(Code.EMPTY_FILE, "there is no row in this file")
+            report.add(problem(1, empty, None), self._emit)
+        self._find_copies()
+        report.statistics = self._statistics.result()
+        return report
 
-    def _end(self, code: Code, message: str) -> Report:
-        self._add(1, Finding(code, message), None)
-        self._report.statistics = self._statistics.result()
-        return self._report
+    def _take(self, part: Part) -> None:
+        """Put a part behind those before it."""
+        report, lines = self._report, self._numbered(part.lines)
+        for found in part.problems:
+            if report.by_code[found.code] < DETAIL_PER_CODE:
+                self._emit(replace(found, line=int(lines[found.line])))
+                report.by_code[found.code] += 1
+                part.by_code[found.code] -= 1
+        report.by_code.update(part.by_code)
+        records = np.frombuffer(bytearray(part.records), dtype=RECORD)
+        records["line"] = lines[records["line"]]
+        is_bad = records["flags"] & HAS_ERROR != 0
+        report.bad_lines.frombytes(records["line"][is_bad].astype("=u8").tobytes())
+        report.examples += len(records) - int(is_bad.sum())
+        self._rows += len(records)
+        self._table.write(records.tobytes())
+        self._statistics.add(part.tally, lines)
 
-    def _unknown(self, foreign: Foreign) -> Report:
-        message = f"this is {foreign.what}"
-        finding = Finding(Code.UNKNOWN_FORMAT, message)
-        self._add(foreign.line, finding, Excerpts(foreign.excerpt).at(0, foreign.marked))
-        self._report.bad_lines.append(foreign.line)
-        self._report.statistics = self._statistics.result()
-        return self._report
+    def _numbered(self, count: int) -> npt.NDArray[np.uint64]:
+        """Return the numbers of the next lines, as they are in the file as uploaded."""
+        first, self._lines = self._lines, self._lines + count
+        if self._numbers is None:
+            return np.arange(first + 1, first + 1 + count, dtype=np.uint64)
+        self._numbers.seek(8 * first)
+        return np.frombuffer(self._numbers.read(8 * count), dtype="<u8")
 
-    def _add(
-        self, line: int, finding: Finding, excerpt: tuple[str, int, int] | Excerpts | None
-    ) -> None:
-        """Count a finding, and show it while there are not too many of its code."""
-        report, code = self._report, finding.code
-        report.by_code[code] += 1
-        if CATALOGUE[code].severity is Severity.ERROR:
-            report.errors += 1
-        else:
-            report.warnings += 1
-        if report.by_code[code] > DETAIL_PER_CODE:
-            return
-        if isinstance(excerpt, Excerpts):
-            excerpt = excerpt.of(formats.renamed(finding, self._mapping))
-        self._emit(Problem(line, code, _sentence(finding.message), *(excerpt or ("", 0, 0))))
+    def _find_copies(self) -> None:
+        """Say which rows are copies of an earlier one."""
+        table = TableReader(self._table)
+        places: array[int] = array("q")
+        for place, first in copies(table):
+            places.append(place)
+            if self._report.by_code[Code.DUPLICATE_ROW] < DETAIL_PER_CODE:
+                self._show_copy(table, place, first)
+            else:
+                self._report.by_code[Code.DUPLICATE_ROW] += 1
+            if len(places) == _MARKED_AT_ONCE:
+                self._mark(places)
+                del places[:]
+        self._mark(places)
 
-    def _line(self, line: Line) -> None:
-        data, size = line.data, line.size
-        if line.number == 1 and data is not None and data.startswith(BOM):
-            message = "the file begins with the bytes EF BB BF"
-            self._add(1, Finding(Code.BOM, message), None)
-            data, size = data[len(BOM) :], size - len(BOM)
-            if not data and not line.ending:
-                return
-        if data is not None and not data.strip(b" \t\r"):
-            self._add(line.number, Finding(Code.BLANK_LINE, "there is nothing on this line"), None)
-            return
-        self._rows += 1
-        if data is None:
-            self._too_long(line)
-        else:
-            self._row(line.number, line.offset + line.size - size, data)
+    def _mark(self, places: "array[int]") -> None:
+        mark(self._table, np.frombuffer(places.tobytes(), dtype=np.int64), HAS_WARNING)
 
-    def _too_long(self, line: Line) -> None:
-        limit = f"{LINE_LIMIT / 2**20:,.0f} MiB"
-        message = f"the row has {line.size:,} bytes, more than {limit}"
-        self._add(line.number, Finding(Code.LINE_TOO_LONG, message), None)
-        self._report.bad_lines.append(line.number)
-        self._note(line.number, line.offset, line.size, HAS_ERROR, bytes(16))
-
-    def _note(  # noqa: PLR0917
-        self, number: int, offset: int, size: int, flags: int, digest: bytes
-    ) -> None:
-        if self._table is not None:
-            record = (number, offset, min(size, LARGEST_SIZE), flags, array("Q", digest))
-            self._table.write(np.array([record], dtype=RECORD).tobytes())
-
-    def _row(self, number: int, offset: int, data: bytes) -> None:
-        row, broken = parse(data)
-        for fault in broken:
-            excerpt = Excerpts(fault.text).at(fault.start, fault.end)
-            self._add(number, Finding(fault.code, fault.message), excerpt)
-        found: list[Finding] = []
-        if type(row) is dict:
-            row = dict(formats.mapped(row, self._mapping))
-            found = _findings(row, data, self._format)
-        elif not any(fault.code is Code.INVALID_JSON for fault in broken):
-            found = [Finding(Code.NOT_AN_OBJECT, f"the row is {shortened(row)}")]
-        if found:
-            excerpts = Excerpts(data.decode(errors="replace"))
-            for finding in found:
-                self._add(number, finding, excerpts)
-        bad = bool(broken) or any(
-            CATALOGUE[finding.code].severity is Severity.ERROR for finding in found
-        )
-        flags = HAS_ERROR if bad else HAS_WARNING if found else 0
-        digest = bytes(16)
-        if type(row) is dict:
-            self._remember(number, offset, data, row, bad=bad)
-            digest = xxhash.xxh3_128_digest(_canonical(row, data))
-        self._note(number, offset, len(data), flags, digest)
-        if bad:
-            self._report.bad_lines.append(number)
-        else:
-            self._report.examples += 1
-
-    def _remember(
-        self, number: int, offset: int, data: bytes, row: dict[str, Any], *, bad: bool
-    ) -> None:
-        turns = self._format.turns(row)
-        if not bad:
-            self._statistics.add(turns)
-        self._repeats.add((number, offset, len(data)), _canonical(row, data), turns)
-
-    def _read(self, offset: int, size: int) -> bytes:
-        self._stream.seek(offset)
-        return self._stream.read(size)
-
-    def _read_turns(self, offset: int, size: int) -> Sequence[Turn]:
-        row, _ = parse(self._read(offset, size))
-        return self._format.turns(formats.mapped(row, self._mapping))
-
-    def _add_repeat(self, repeat: Repeat) -> None:
-        code = Code.DUPLICATE_ROW if repeat.exact else Code.NEAR_DUPLICATE
-        what = "is a copy of" if repeat.exact else "reads almost as"
-        finding = Finding(code, f"the row {what} line {repeat.of:,}")
-        excerpt = None
-        if self._report.by_code[code] < DETAIL_PER_CODE:
-            text = self._read(repeat.offset, repeat.size).decode(errors="replace")
-            excerpt = Excerpts(text)
-        self._add(repeat.line, finding, excerpt)
-
-
-def _findings(row: dict[str, Any], data: bytes, taken: DatasetFormat) -> list[Finding]:
-    """Return all faults of a row that is an object."""
-    found = formats.findings(row, taken)
-    if any(finding.code is Code.MIXED_FORMATS for finding in found):
-        return found
-    return [*found, *text_findings(row, controls=may_hold_controls(data))]
-
-
-def _canonical(row: dict[str, Any], data: bytes) -> bytes:
-    """Return the same bytes for the same row, whatever the order of its keys."""
-    try:
-        return _encode(row)
-    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
-        return data
-
-
-def _sentence(message: str) -> str:
-    """Return a message as a sentence, without the keys that it may quote."""
-    return masked(message[:1].upper() + message[1:]) + "."
+    def _show_copy(self, table: TableReader, place: int, first: int) -> None:
+        row, line = table.row(place), table.row(first).line
+        finding = Finding(Code.DUPLICATE_ROW, f"the row is a copy of line {line:,}")
+        self._stream.seek(row.offset)
+        text = self._stream.read(row.size).decode(errors="replace")
+        self._report.add(problem(row.line, finding, Excerpts(text).of(finding)), self._emit)

@@ -3,14 +3,12 @@
 import io
 
 from app.datasets.problems import Problem
-from app.datasets.validation import validate
+from app.datasets.terminal import check_stream
 from app.demo import language
 
 
 def problems_of(text: str) -> list[Problem]:
-    found: list[Problem] = []
-    validate(io.BytesIO(text.encode()), emit=found.append)
-    return found
+    return check_stream(io.BytesIO(text.encode()), deep=True)[1]
 
 
 def test_the_demo_dataset_has_no_problem() -> None:

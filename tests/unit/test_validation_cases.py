@@ -8,7 +8,8 @@ import pytest
 
 from app.datasets.problems import CATALOGUE, Code, Problem, Severity
 from app.datasets.reading import cleaned
-from app.datasets.validation import Report, validate
+from app.datasets.terminal import check_stream
+from app.datasets.validation import Report
 
 USER = {"role": "user", "content": "Where is my parcel?"}
 ANSWER = {"role": "assistant", "content": "It arrives tomorrow."}
@@ -19,10 +20,9 @@ SIXTY = " ".join(f"word{number}" for number in range(60))
 
 
 def check(content: bytes) -> tuple[Report, list[Problem]]:
-    found: list[Problem] = []
-    report = validate(io.BytesIO(content), emit=found.append)
+    report, problems = check_stream(io.BytesIO(content), deep=True)
     assert sum(report.by_code.values()) == report.errors + report.warnings
-    return report, sorted(found, key=lambda problem: problem.line)
+    return report, problems
 
 
 def codes(content: bytes) -> list[tuple[int, str]]:
@@ -75,9 +75,6 @@ RAISES: dict[Code, list[bytes]] = {
         b"PAR1 broken",
         "\ufeff{}".encode("utf-16-le"),
         '{"messages": []}'.encode("utf-16-be"),
-        b"prompt,completion\nHi,Hello\n",
-        b"[" + GOOD + b"]",
-        b"[\n" + GOOD + b",\n" + GOOD + b"\n]",
         b"\x1f\x8b\x08\x00",
     ],
     Code.MIXED_FORMATS: [
@@ -205,6 +202,11 @@ RAISES: dict[Code, list[bytes]] = {
         said("xoxb-" + "123456789012-123456789012-" + "a1B2" * 6),
         said("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----"),
         said("Hello you", metadata={"token": "glpat-" + "a1B2c" * 4}),
+    ],
+    Code.PERSONAL_DATA: [
+        said("I am kim.berg@posteo.de, write to me."),
+        said("Call me at +49 30 901820 tomorrow."),
+        said("My card: 4111 1111 1111 1111, please."),
     ],
     Code.BLANK_LINE: [lines(GOOD, b"", answered("Another long answer.")), lines(GOOD, b" \t\r")],
     Code.BOM: [b"\xef\xbb\xbf" + GOOD],
