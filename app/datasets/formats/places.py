@@ -32,8 +32,8 @@ def named(path: Path) -> str:
 
 
 def _round(path: Path, number: int) -> str:
-    sides = {0: "the question of ", 1: "the answer of "}
-    who = "".join(sides.get(int(step), "") for step in path[2:3])
+    sides: dict[str | int, str] = {0: "the question of ", 1: "the answer of "}
+    who = "".join(sides.get(step, "") for step in path[2:3])
     return f"{who}round {number + 1} of the history"
 
 
