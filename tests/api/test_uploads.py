@@ -1,6 +1,7 @@
 """Uploads in pieces over HTTP: the tus protocol, whose they are, what ends them, the quota."""
 
 import base64
+import gzip
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -251,6 +252,22 @@ def test_what_is_no_dataset_is_refused_by_its_first_bytes(client: Client) -> Non
     assert "PNG" in answer.json()["detail"]
     good = metadata(filename=b"rows.jsonl", head=base64.b64encode(CONTENT[:100]))
     assert begin(client, headers={"Upload-Metadata": good}).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        CONTENT,
+        b"prompt,completion\na,b\n" * 100,
+        gzip.compress(CONTENT + os.urandom(9000).hex().encode()),
+        b"PAR1" + bytes(9),
+    ],
+)
+def test_what_may_be_a_dataset_is_let_in_by_its_first_bytes(client: Client, content: bytes) -> None:
+    """Packed and binary files are seen only in part here; the check sees all of them."""
+    head = metadata(filename=b"rows", head=base64.b64encode(content[:1024]))
+
+    assert begin(client, headers={"Upload-Metadata": head}).status_code == 201
 
 
 @pytest.mark.parametrize(
