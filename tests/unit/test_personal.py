@@ -3,15 +3,16 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.datasets.formats.personal import find_personal, hidden
 from app.datasets.formats.secrets import FORMS, find_secrets, masked, secret_spans
-from app.datasets.formats.suspects import suspects
 from app.datasets.formats.text import text_findings
 from app.datasets.problems import Code
+from app.datasets.signs import rows_with_signs
 
 PERSONAL = [
     "write to anna.schmidt@gmx.de.",
@@ -141,18 +142,16 @@ def test_the_sieve_passes_over_nothing_that_would_be_found(
 ) -> None:
     content = f"{before} {text} {after}"
     raw = json.dumps({"messages": [{"role": "user", "content": content}]}, ensure_ascii=ascii_only)
-    row = raw.encode()
-    block = b'{"messages": []}\n' * 3 + row + b"\n" + b'{"messages": []}\n'
+    other = b'{"messages": []}\n'
+    block = other + raw.encode() + b"\n" + other
+    starts = np.array([0, len(other), len(block) - len(other)])
 
     if list(find_secrets(content)) or find_personal(content):
-        found = suspects(block)
-        assert found == sorted(found)
-        assert any(51 <= place < 51 + len(row) for place in found)
+        assert 1 in rows_with_signs(block, starts)
 
 
 def test_the_sieve_holds_back_ordinary_rows() -> None:
     text = "In 2024, 3.5 + 4 (see 17) was 7-8 of it."
-    prose = json.dumps({"messages": [{"role": "user", "content": text}]}).encode() + b"\n"
+    row = json.dumps({"messages": [{"role": "user", "content": text}]}).encode() + b"\n"
 
-    assert suspects(prose * 100) == []
-    assert suspects(b"") == []
+    assert rows_with_signs(row * 3, np.arange(3) * len(row)) == frozenset()

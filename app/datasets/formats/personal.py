@@ -1,7 +1,7 @@
 """Personal data by its form: e-mail addresses, phone and card numbers. Pure.
 
 Told as a notice, so it would rather miss than be wrong: addresses of a role or of an example,
-dates, prices, versions, ids and mere numbers are none. ``suspects`` is the sieve for raw bytes.
+dates, prices, versions, ids and mere numbers are none. ``signs`` sieves raw rows for them first.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Keys of known makers by their prefix and length, and private-key blocks. Pure.
 
 Knows text only. Hashes, UUIDs, public keys and words that merely begin alike are none; neither is
-a block's first line that prose speaks of. ``suspects`` is the sieve for raw bytes.
+a block's first line that prose speaks of. ``signs`` sieves raw rows for them first.
 """
 
 import re
