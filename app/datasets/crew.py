@@ -18,6 +18,7 @@ from itertools import islice
 from queue import SimpleQueue
 from typing import IO, Any, TypeVar
 
+COMMAND = [sys.executable, "-m", "app.datasets.crew"]
 _LENGTH = struct.Struct("<Q")
 _AHEAD = 2  # pieces of work taken up for each helper
 _MOST_WAITING = 64  # pieces that wait for one before them
@@ -88,9 +89,8 @@ def _made(function: Callable[[Given], Made], item: Given, made: Future[Made]) ->
 def _helpers(count: int) -> Iterator["SimpleQueue[subprocess.Popen[bytes]]"]:
     """Start helpers; they are ended however the block is left."""
     free: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
-    command = [sys.executable, "-m", "app.datasets.crew"]
     started = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for _ in range(count)
     ]
     for helper in started:

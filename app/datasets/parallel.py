@@ -15,7 +15,7 @@ from app.datasets.crew import shared
 from app.datasets.lines import blocks
 from app.datasets.problems import Code
 
-_PART_BYTES = 8 * 2**20
+PART_BYTES = 8 * 2**20
 LARGE = 48 * 2**20  # bytes: below, helpers would be done before they have started
 _SEARCHED = 2**16
 
@@ -48,7 +48,7 @@ def _alone(stream: IO[bytes], setup: Setup, full: Full) -> Generator[Part]:
         checker.full = full()
         checker.take(block)
         taken += block.size
-        if taken >= _PART_BYTES:
+        if taken >= PART_BYTES:
             yield checker.part()
             taken = 0
     if taken:
@@ -78,7 +78,7 @@ def _spans(path: str) -> Iterator[Span]:
         size = stream.seek(0, os.SEEK_END)
         start = 0
         while start < size:
-            end = _next_line(stream, min(size, start + _PART_BYTES), size)
+            end = _next_line(stream, min(size, start + PART_BYTES), size)
             yield start, end
             start = end
 

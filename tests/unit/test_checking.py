@@ -1,0 +1,200 @@
+"""The quick look says what the full look says, the parts of a file what the whole says."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from app.datasets import checking, parallel
+from app.datasets.checking import Checker, Part, Setup
+from app.datasets.formats.secrets import FORMS, find_secrets
+from app.datasets.formats.text import TOKENS
+from app.datasets.glance import hash_of
+from app.datasets.lines import Block
+from app.datasets.problems import Problem
+from app.datasets.signs import rows_with_signs
+from app.datasets.validation import Report, validate
+from tests.unit.test_validation_cases import ANSWER, CALL, GOOD, RAISES, SYSTEM, TOOL, USER, line
+
+SETUP = Setup(format="messages", mapping=None, converted=False)
+NASTY = [
+    *TOKENS,
+    "<|reserved_special_token_12|>",
+    "ghp_" + "a1B2" * 9,
+    "xoxb-123456789012-123456789012-" + "a1B2" * 6,
+    "-----BEGIN RSA PRIVATE KEY----- ab -----END RSA PRIVATE KEY-----",
+    "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQ",
+    "kim.lee@firm-name.de",
+    "+49 (30) 901820-12",
+    "+44 20 7946 0958",
+    "(212) 867-5309",
+    "4111 1111 1111 1111",
+    "card 4242424242424242",
+    "a\\frac{1}{2} \\beta \\u0007",
+    "\x07\x1b[1m\b\f",
+    "٤١١١ 1111",
+    "words, words",
+    "\u2028\u00a0\ufeff 😀 é <b> [x] </s",
+    "",
+    " \n",
+]
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> str:
+    parts = draw(st.lists(st.sampled_from(NASTY) | st.text(max_size=8), max_size=4))
+    return draw(st.sampled_from(["", " ", "\n", "x"])).join(parts)
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> bytes:
+    """Return a line: a row as JSON may spell it, a known fault, or that with some bytes changed."""
+    kind = draw(st.integers(0, 9))
+    if kind == 0:
+        cases = [case for found in RAISES.values() for case in found if len(case) < 2000]
+        data = bytearray(draw(st.sampled_from(cases)).split(b"\n")[0])
+        for _ in range(draw(st.integers(0, 3))):
+            data[draw(st.integers(0, len(data))) :][:1] = draw(st.binary(max_size=2))
+        return bytes(data)
+    roles = ["user", "assistant"] * draw(st.integers(1, 2))
+    if draw(st.booleans()):
+        roles.insert(0, draw(st.sampled_from(["system", "developer", "user", "bot", "tool"])))
+    turns: list[Any] = [{"role": role, "content": draw(texts())} for role in roles]
+    if kind == 1:
+        turns.insert(draw(st.integers(0, 2)), draw(st.sampled_from([CALL, TOOL, SYSTEM, "x", {}])))
+    if kind == 2:
+        turns[-1]["weight"] = draw(st.sampled_from([0, 1, 2, True]))
+    more = draw(st.sampled_from([{}, {}, {}, {"id": 1}, {"metadata": {"a": draw(texts())}}]))
+    written = json.dumps({"messages": turns, **more}, ensure_ascii=draw(st.booleans()))
+    return _spelt(draw, written).replace("\n", " ").encode()
+
+
+def _spelt(draw: st.DrawFn, written: str) -> str:
+    """Spell some characters of a JSON text in the other ways that JSON has."""
+    if draw(st.booleans()):
+        return written
+    ways = {"/": "\\/", "<": "\\u003c", "-": "\\u002D", "1": "\\u0031", "|": "\\u007c"}
+    for char in draw(st.lists(st.sampled_from(sorted(ways)), max_size=2)):
+        written = written.replace(char, ways[char])
+    return written
+
+
+def part_of(data: bytes, setup: Setup = SETUP) -> Part:
+    checker = Checker(setup)
+    checker.take(Block(0, data, len(data)))
+    return checker.part()
+
+
+def looked_at(data: bytes) -> Part:
+    """Return what the full look at each row finds."""
+
+    def every_row(_block: bytes, starts: np.ndarray[Any, Any]) -> frozenset[int]:
+        return frozenset(range(len(starts)))
+
+    with (
+        patch.object(checking, "rows_with_signs", every_row),
+        patch.object(checking, "glance", lambda _row: None),
+    ):
+        return part_of(data)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(rows(), min_size=1, max_size=5), st.sampled_from([b"\n", b"\r\n"]))
+@example([GOOD, b"", GOOD.replace(b"Where", b"\\\\\\u0007")], b"\n")
+def test_the_quick_look_says_what_the_full_look_says(lines: list[bytes], ending: bytes) -> None:
+    data = b"".join(row + ending for row in lines)
+
+    quick, full = part_of(data), looked_at(data)
+
+    assert quick.problems == full.problems
+    assert (quick.records, quick.by_code, quick.lines) == (full.records, full.by_code, full.lines)
+    assert quick.tally == full.tally
+
+
+def test_a_good_row_needs_no_full_look() -> None:
+    with patch.object(Checker, "_look", side_effect=AssertionError):
+        part = part_of(GOOD + b"\n" + line(SYSTEM, USER, ANSWER, id="7") + b"\n")
+
+    assert (part.tally.rows, part.by_code) == (2, {})
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(FORMS).flatmap(lambda form: st.from_regex(form, fullmatch=True)))
+def test_no_form_of_a_key_passes_the_sieve(key: str) -> None:
+    if key.isascii() and list(find_secrets(f"use {key} now")):
+        block = GOOD.replace(b"Where", b"use " + key.encode() + b" now") + b"\n"
+
+        assert rows_with_signs(block, np.array([0])) == {0}
+
+
+def test_a_sign_is_told_of_its_row() -> None:
+    blocks = [GOOD, GOOD.replace(b"Where", b"a</s>b"), GOOD, GOOD.replace(b"Where", b"\\u0000")]
+    starts = np.cumsum([0, *(len(block) + 1 for block in blocks[:-1])])
+
+    assert rows_with_signs(b"\n".join(blocks), starts) == {1, 3}
+
+
+def test_the_order_of_keys_makes_no_other_row() -> None:
+    turned = {"messages": [{"content": USER["content"], "role": "user"}, ANSWER]}
+
+    assert hash_of(turned, b"") == hash_of({"messages": [USER, ANSWER]}, b"")
+    assert hash_of({"a": 1, "b": {"c": 2, "d": 3}}, b"") == hash_of(
+        {"b": {"d": 3, "c": 2}, "a": 1}, b""
+    )
+
+
+@given(st.lists(st.tuples(st.sampled_from(["user", "assistant", "x"]), st.text(max_size=3))))
+def test_other_rows_have_other_hashes(turns: list[tuple[str, str]]) -> None:
+    rows = [
+        {"messages": [{"role": role, "content": text} for role, text in turns]},
+        {"messages": [{"role": role, "content": text + "1"} for role, text in turns]},
+        {"messages": [{"role": role + "1", "content": text} for role, text in turns]},
+        {"messages": [{"role": role, "content": [text]} for role, text in turns]},
+        {"messages": [{"role": role, "content": text, "id": 1} for role, text in turns]},
+        {"messages": [*({"role": r, "content": t} for r, t in turns), USER]},
+        {"messages": [[role, text] for role, text in turns]},
+    ]
+    different = {json.dumps(row) for row in rows}
+
+    assert len({hash_of(row, b"") for row in rows}) == len(different)
+
+
+def _report(path: Path, processes: int) -> tuple[Report, list[Problem], bytes]:
+    problems: list[Problem] = []
+    table = io.BytesIO()
+    with path.open("rb") as stream:
+        report = validate(stream, emit=problems.append, table=table, processes=processes)
+    return report, problems, table.getvalue()
+
+
+def test_several_processes_say_what_one_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "LARGE", 1)
+    monkeypatch.setattr(parallel, "PART_BYTES", 5000)
+    faults = [case for found in RAISES.values() for case in found if len(case) < 2000]
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"".join(row + b"\r\n" for row in [GOOD, *faults, GOOD] * 3))
+
+    alone, together = _report(path, 1), _report(path, 3)
+
+    assert alone == together
+    assert alone[0].by_code.total() == len(alone[1])
+
+
+def test_work_of_a_lost_helper_is_done_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "LARGE", 1)
+    monkeypatch.setattr(parallel, "PART_BYTES", 1000)
+    monkeypatch.setattr("app.datasets.crew.COMMAND", ["false"])
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes((GOOD + b"\n") * 100)
+
+    assert _report(path, 2)[0].examples == 100
