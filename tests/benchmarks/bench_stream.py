@@ -7,24 +7,19 @@ issue's bar: p50 ≤ 100 ms, p99 ≤ 300 ms.
 
 import asyncio
 import json
-import os
 import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from websockets.asyncio.client import connect
 
-from app.embedded.postgres import Postgres
-from app.embedded.valkey import Valkey
 from app.kit.db import transaction
 from app.queue import Lane
 from app.settings import get_settings
-from app.up import migrations
+from tests.benchmarks.servers import servers
 from tests.fixtures.builders import create_user
 from tests.streaming.server import Server, cookie_of
 from tests.worker.box import Box
@@ -35,7 +30,7 @@ SOCKETS, STEPS, STEP_SECONDS = 50, 200, 0.1
 
 def main() -> None:
     """Run it and print the figures in milliseconds."""
-    with tempfile.TemporaryDirectory(prefix="tb-") as name, _servers(Path(name)) as url:
+    with tempfile.TemporaryDirectory(prefix="tb-") as name, servers(Path(name)) as url:
         box, server = Box(get_settings()), Server(Path(name)).start()
         try:
             with transaction(url) as session:
@@ -48,21 +43,6 @@ def main() -> None:
         finally:
             server.kill()
     _print(delays)
-
-
-@contextmanager
-def _servers(folder: Path) -> Iterator[str]:
-    postgres, valkey = Postgres(folder / "p").start(), Valkey(folder / "v").start()
-    try:
-        url = postgres.create_database("bench")
-        migrations.upgrade(url)
-        values = {"DATABASE_URL": url, "REDIS_URL": valkey.url, "TUNEBOX_DATA": str(folder / "d")}
-        os.environ.update(values)  # noqa: TID251  # read by this process and its children
-        get_settings.cache_clear()
-        yield url
-    finally:
-        valkey.stop()
-        postgres.stop()
 
 
 async def _listen(server: Server, job_id: str, cookie: str) -> list[float]:
