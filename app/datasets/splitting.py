@@ -103,8 +103,9 @@ def _quotas(totals: npt.NDArray[np.float64], fraction: float) -> Places:
     """Return whole numbers near ``totals × fraction`` whose sum is near that of all, by rests."""
     exact = totals * fraction
     quotas = np.floor(exact).astype(np.int64)
-    rest = max(1, round(float(exact.sum()))) - int(quotas.sum())
-    quotas[np.argsort(quotas - exact, kind="stable")[:rest]] += 1
+    wanted = min(max(1, round(float(exact.sum()))), int(totals.sum()) - 1)
+    rest = wanted - int(quotas.sum())
+    quotas[np.argsort(quotas - exact, kind="stable")[: max(0, rest)]] += 1
     return np.minimum(quotas, totals.astype(np.int64))
 
 

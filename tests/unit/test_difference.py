@@ -1,7 +1,7 @@
 """What changed between two lists of rows: nothing is lost, counted twice or paired at random."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.datasets.difference import KINDS, Hashes, changes
@@ -47,6 +47,7 @@ def test_a_copy_more_is_added_and_a_moved_row_is_the_same() -> None:
 rows = st.lists(st.integers(0, 6), max_size=30)
 
 
+@settings(deadline=None)
 @given(rows, rows)
 def test_every_row_is_the_same_or_stands_in_one_change(old: list[int], new: list[int]) -> None:
     found = changes(hashes(old), hashes(new))
@@ -58,6 +59,7 @@ def test_every_row_is_the_same_or_stands_in_one_change(old: list[int], new: list
     assert kept == sorted(np.delete(np.array(new, dtype=np.int64), after).tolist())
 
 
+@settings(deadline=None)
 @given(rows, rows)
 def test_turned_round_added_is_removed(old: list[int], new: list[int]) -> None:
     there, back = changes(hashes(old), hashes(new)), changes(hashes(new), hashes(old))

@@ -171,6 +171,7 @@ def test_helpers_find_the_same_as_one_process() -> None:
     assert found(rows, processes=2) == found(rows)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5)))
 def test_copies_are_what_a_dictionary_finds(values: list[int]) -> None:
     rows = [str(value).encode() if value else b"" for value in values]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.datasets.candidates import Places
@@ -22,6 +22,7 @@ def units_of(values: list[int]) -> Places:
 values = st.lists(st.integers(0, 12), min_size=1, max_size=80)
 
 
+@settings(deadline=None)
 @given(values, st.integers(0, 2**31 - 1), st.floats(0.05, 0.9))
 def test_no_unit_is_parted_and_no_more_than_the_share_is_held_out(
     of: list[int], seed: int, fraction: float
@@ -45,6 +46,7 @@ def test_rows_alone_are_held_out_in_exactly_the_share() -> None:
     assert np.count_nonzero(held) == 137
 
 
+@settings(deadline=None)
 @given(st.permutations(range(30)))
 def test_the_order_of_rows_decides_nothing(order: list[int]) -> None:
     draw, of = draw_of(30), np.arange(30) // 3
@@ -86,6 +88,7 @@ def test_what_cannot_be_parted_is_trained(of: list[int]) -> None:
     assert not drawn(draw_of(len(of)), units_of(of)).any()
 
 
+@settings(deadline=None)
 @given(values)
 def test_united_units_part_neither_way_to_group(of: list[int]) -> None:
     one = units_of(of)
