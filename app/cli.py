@@ -136,14 +136,49 @@ def token_create(email: str, name: str, data: Path | None) -> None:
     click.echo(made.value)
 
 
+class _NotChecked(click.ClickException):
+    """The file could not be checked as it was asked; nothing is said of the file itself."""
+
+    exit_code = 2
+
+
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def validate(file: Path, *, as_json: bool) -> None:
+@click.option("--deep", is_flag=True, help="Look for near duplicates and odd rows too.")
+@click.option("--format", "declared", help="What the rows are, where that is not to be detected.")
+@click.option(
+    "--base-model",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A model's folder: say too which rows are too long for it, or not for its template.",
+)
+@click.option("--max-length", default=2048, show_default=True, type=click.IntRange(min=1))
+def validate(
+    file: Path,
+    *,
+    as_json: bool,
+    deep: bool,
+    declared: str | None,
+    base_model: Path | None,
+    max_length: int,
+) -> None:
     """Check a dataset file as an upload would be; exit code 1 if it has errors."""
-    from app.datasets.terminal import as_text, check, json_text
+    from app.datasets.formats import FORMATS
+    from app.datasets.terminal import as_text, checked, json_text
+    from app.errors import AppError
 
-    report, problems = check(file)
+    if declared is not None and declared not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise click.BadParameter(f"use one of {known}", param_hint="--format")
+    try:
+        with checked(file, declared=declared, deep=deep) as found:
+            if base_model is not None:
+                from app.tokens.terminal import add_token_problems
+
+                add_token_problems(found, base_model, max_length=max_length)
+    except AppError as error:
+        raise _NotChecked(error.detail) from error
+    report, problems = found.report, found.problems
     click.echo(json_text(report, problems) if as_json else as_text(file, report, problems))
     sys.exit(_FAILED if report.errors else 0)
 
