@@ -14,6 +14,7 @@ from app.auth.roles import Actor
 from app.datasets import service
 from app.datasets.formats import FORMATS
 from app.datasets.models import DatasetVersion
+from app.datasets.repairs import REPAIRS
 from app.datasets.service import DatasetView
 
 SECTIONS = (
@@ -51,6 +52,18 @@ class Head:
         """Say what the version's rows are."""
         known = FORMATS.get(self.version.format or "")
         return known.title if known else "Rows of a format not known"
+
+    @property
+    def made_from(self) -> int | None:
+        """Return the number of the version that this one is repaired from."""
+        numbers = {version.id: version.number for version in self.dataset.versions}
+        return numbers.get(self.version.parent_id or "")
+
+    @property
+    def recipe(self) -> tuple[str, ...]:
+        """Return the titles of the repairs that made this version."""
+        names = (self.version.recipe or {}).get("repairs", [])
+        return tuple(REPAIRS[name].title for name in names if name in REPAIRS)
 
     @property
     def usable(self) -> bool:

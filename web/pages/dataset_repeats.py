@@ -17,6 +17,7 @@ from app.dependencies import CurrentUser, SessionDep, SettingsDep
 from app.errors import AppError
 from app.kit.pagination import PageRequest
 from app.kit.storage import Storage, get_storage
+from web.filters import percent
 from web.htmx import HtmxDep
 from web.pages.dataset_head import Head, head_of
 from web.pages.dataset_text import Beside, text_of
@@ -176,5 +177,5 @@ def _nothing(version: DatasetVersion, choices: Choices, chosen: str, failure: st
 def _beside(version: DatasetVersion, other: DatasetVersion, pair: Pair) -> Beside:
     """Put the earlier or the other dataset's row left, and ours as it differs from it right."""
     theirs, ours = text_of(other, pair.other), text_of(version, pair.row)
-    note = "a copy" if pair.exact else f"{pair.similarity:.0%} alike"
+    note = "a copy" if pair.exact else f"{percent(pair.similarity)} alike"
     return Beside(pair.other.line, pair.row.line, theirs, compared(theirs, ours), note)

@@ -22,6 +22,7 @@ from app.kit.pagination import PageRequest
 from app.kit.schemas import sentence
 from app.kit.storage import get_storage
 from app.settings import Settings
+from web.filters import percent
 from web.forms import Form, flat, read_form, with_error
 from web.htmx import HtmxDep, Toast, hx_redirect, redirect
 from web.pages.dataset_head import Head, head_of
@@ -229,7 +230,7 @@ def _row(split: DatasetSplit) -> SplitRow:
     if "column" in given:
         facts.append(f"column {given['column']}")
     if "fraction" in given:
-        facts.append(f"{given['fraction']:.0%} held out")
+        facts.append(f"{percent(given['fraction'])} held out")
     if "seed" in given:
         facts.append(f"seed {given['seed']}")
     if not given.get("keep_copies_together", True):

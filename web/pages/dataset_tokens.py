@@ -304,8 +304,9 @@ def _lengths(result: dict[str, Any], max_length: int) -> Histogram | None:
     edges, counts = lengths.get("edges", []), lengths.get("counts", [])
     if not counts:
         return None
-    series = (Series("", 1, tuple(counts)),)
-    return Histogram("Tokens of an example", "tokens", tuple(edges), series, cut=max_length)
+    first = next((place for place, count in enumerate(counts) if count), 0)
+    series = (Series("", 1, tuple(counts[first:])),)
+    return Histogram("An example", "tokens", tuple(edges[first:]), series, cut=max_length)
 
 
 def _troubles(result: dict[str, Any]) -> tuple[Trouble, ...]:
