@@ -1,10 +1,14 @@
-"""Rows of a dataset as text to read, alone or word by word beside each other. Makes no HTML."""
+"""Rows of a dataset as text to read, alone or word by word beside each other. Makes no HTML.
+
+Keys of known makers are hidden, as in the excerpts of problems: a page is looked over shoulders.
+"""
 
 import json
 from dataclasses import dataclass
 from typing import Any
 
 from app.datasets.formats import FORMATS, mapped
+from app.datasets.formats.secrets import masked
 from app.datasets.models import DatasetVersion
 from app.datasets.reading import Example
 from web.words import Piece
@@ -31,13 +35,13 @@ def turns_of(version: DatasetVersion, example: Example) -> tuple[Turn, ...]:
 
 
 def _turn(role: str, text: str) -> Turn:
-    return Turn(role, text[:SHOWN_CHARACTERS], max(0, len(text) - SHOWN_CHARACTERS))
+    return Turn(role, masked(text[:SHOWN_CHARACTERS]), max(0, len(text) - SHOWN_CHARACTERS))
 
 
 def raw_of(example: Example) -> str:
     """Return a row as it stands in the file, cut to what is shown."""
     text = example.text if example.text is not None else json.dumps(example.row, ensure_ascii=False)
-    return text[:SHOWN_CHARACTERS]
+    return masked(text[:SHOWN_CHARACTERS])
 
 
 def text_of(version: DatasetVersion, example: Example) -> str:
