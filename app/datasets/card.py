@@ -15,8 +15,8 @@ from app.kit.schemas import iso
 
 _SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>#|~!"})
 _LICENCE = (
-    "## Licence\n\nTunebox does not know under which terms these rows may be used. Say it here, and "
-    "as `license:` in the lines at the top, before you pass the dataset on."
+    "## Licence\n\nTunebox does not know under which terms these rows may be used. Say it here, "
+    "and as `license:` in the lines at the top, before you pass the dataset on."
 )
 _SIZES = (
     (1_000, "n<1K"),

@@ -39,6 +39,7 @@ USUAL = Limits()
 _AT_ONCE = 2**20
 _IN_MEMORY = 16 * 2**20
 _SPACE_STEP = 64 * 2**20  # so often the disk is looked at
+_SHORTEST = 4  # bytes of which anything can be told
 _NO_ROW = "there is no row in this file"
 
 
@@ -97,6 +98,9 @@ def identify(stream: IO[bytes]) -> Identified:
 
 def first_look(stream: IO[bytes]) -> Refusal | None:
     """Return why a file is not taken as far as its first bytes show it; the rest may be missing."""
+    if len(stream.read(_SHORTEST)) < _SHORTEST:
+        return None
+    stream.seek(0)
     try:
         return _told(stream)[0].refusal
     except Interrupted:

@@ -33,6 +33,7 @@ _ALPACA = (
     ("system", "system"),
     ("history", "history"),
 )
+_PROMPTS = (("prompt", "prompt"), ("response", "completion"), ("system", "system"))
 _PAIRS = (("prompt", "prompt"), ("chosen", "chosen"), ("rejected", "rejected"))
 _ONE_ANSWER = (("prompt", "prompt"), ("response", "completion"), ("kto_tag", "label"))
 
@@ -70,18 +71,21 @@ def dataset_info(name: str, source: Source) -> dict[str, Any] | None:
 def _entry(source: Source) -> dict[str, Any] | None:
     if source.format == "preference":
         return _preference(source)
-    if source.is_table:
-        return _as_messages(source.messages_filename, source)
+    found = None if source.is_table else _as_it_is(source)
+    return found or _as_messages(source.messages_filename, source)
+
+
+def _as_it_is(source: Source) -> dict[str, Any] | None:
+    """Return the description of the file itself, or None if the loader cannot read it."""
     if source.format == "messages" and not source.mapping and _plain_turns(source.rows):
         return _as_messages(source.filename, source)
     if source.format == "sharegpt":
-        return _sharegpt(source) or _as_messages(source.messages_filename, source)
+        return _sharegpt(source)
     if source.format == "alpaca":
         return _columns(source, _ALPACA)
     if source.format == "prompt_completion" and source.is_text("prompt", "completion"):
-        parts = (("prompt", "prompt"), ("response", "completion"), ("system", "system"))
-        return _columns(source, parts)
-    return _as_messages(source.messages_filename, source)
+        return _columns(source, _PROMPTS)
+    return None
 
 
 def _plain_turns(rows: Sequence[Row]) -> bool:

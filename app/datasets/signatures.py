@@ -73,7 +73,7 @@ def is_empty(head: bytes) -> bool:
     if len(head) >= HEAD_BYTES:
         return False
     text = head.removeprefix(BOM).strip()
-    return bool(re.fullmatch(rb"\[\s*\]", text)) or (bool(text) and is_header_alone(text))
+    return bool(re.fullmatch(rb"\[\s*\]", text)) or (bool(text) and is_header_alone(head))
 
 
 def foreign_file(head: bytes) -> Foreign | None:

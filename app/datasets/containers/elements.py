@@ -239,10 +239,7 @@ class Elements:
         if not self._key or self._dropped:
             return False
         row = re.compile(_begins_with(self._key))
-        if not row.search(self._buffer, self._at + 1, self._at + size):
-            return False
-        self._patience = _IMPATIENCE
-        return True
+        return row.search(self._buffer, self._at + 1, self._at + size) is not None
 
     def _cut(self, before: bytes, fault: int) -> int:
         """Return how far a broken element goes: to the next row, or to the file's end."""
@@ -257,6 +254,8 @@ class Elements:
                 size = 0
             if not self._more():
                 return len(self._buffer)
+        if found.start() - self._at < fault and self._key:
+            self._patience = _IMPATIENCE
         return found.start() - self._at
 
 

@@ -48,7 +48,7 @@ def header_of(head: bytes) -> Header | None:
 def is_header_alone(head: bytes) -> bool:
     """Tell whether a whole file is the header of a table."""
     _, rest = _first_line(head)
-    return not rest.strip() and header_of(head) is not None
+    return not rest.strip(b" \r\n") and header_of(head) is not None
 
 
 def too_wide(head: bytes) -> int | None:

@@ -17,6 +17,7 @@ from app.datasets.lines import BOM, LINE_LIMIT, Line, lines
 from app.datasets.problems import Code
 
 _REREAD = 2**26  # bytes that broken records may have read again; then they swallow what they took
+_LINE_COST = 100  # a line takes as long as so many bytes
 _MOST_LINES = 100_000  # of a record
 _WHY = (
     ("unexpected end", "a quote opens a cell here and is never closed"),
@@ -135,7 +136,7 @@ class _Records:
     def _give_back(self) -> None:
         """Let the lines behind the first be read again, while that does not take too long."""
         if self._reread < _REREAD:
-            self._reread += self._size
+            self._reread += self._size + _LINE_COST * len(self._taken)
             self._waiting.extendleft(reversed(self._taken[1:]))
             self._taken = self._taken[:1]
 
