@@ -50,6 +50,11 @@ class SplitRow:
     facts: tuple[str, ...]
 
     @property
+    def title_with_facts(self) -> str:
+        """Return all that tells it from others, in one line."""
+        return ", ".join((self.title, *self.facts))
+
+    @property
     def trained(self) -> int:
         """Return how many rows are trained."""
         return int(self.split.result.get("trained", 0))
@@ -210,7 +215,7 @@ def _splits(  # what the page shows
     others = service.list_datasets(session, page=PageRequest(limit=_CHOICES)).items
     return Splits(
         version=of,
-        rows=tuple(_row(split) for split in found),
+        rows=tuple(row_of(split) for split in found),
         method=method if method in METHODS else "random",
         columns=describing.columns_of(get_storage(settings), of),
         others=tuple(
@@ -224,7 +229,8 @@ def _splits(  # what the page shows
     )
 
 
-def _row(split: DatasetSplit) -> SplitRow:
+def row_of(split: DatasetSplit) -> SplitRow:
+    """Return a split in words."""
     given = split.parameters
     facts: list[str] = []
     if "column" in given:

@@ -18,6 +18,7 @@ from app.auth.roles import Actor
 from app.basemodels import service as basemodels
 from app.basemodels.service import BaseModelView
 from app.datasets import service as datasets
+from app.datasets import splits
 from app.datasets.models import DatasetVersion
 from app.datasets.service import DatasetView
 from app.dependencies import CurrentUser, Member, SessionDep
@@ -30,7 +31,8 @@ from app.runs.schemas import DatasetChoice, RunRequest
 from app.runs.spec import Preset, RunConfig
 from web.forms import Form, flat, read_form, with_error
 from web.htmx import HtmxDep, Toast, hx_redirect
-from web.pages.run_fields import FIELDS, GROUPS, FormField, changes, shown, value_at
+from web.pages.dataset_splits import row_of
+from web.pages.run_fields import FIELDS, GROUPS, SPLIT, FormField, changes, shown, value_at
 from web.rendering import render
 from web.shell import ShellDep
 
@@ -146,7 +148,7 @@ def _setup(session: Session, actor: Actor, choice: Choice, form: Form | None = N
         model=model,
         draft=drawn,
         presets=tuple(PresetCard(*_PRESETS[option.preset], option) for option in drawn.options),
-        groups=_groups(drawn, base, choice),
+        groups=_groups(drawn, base, choice, _splits(session, version)),
         base=json.dumps(base),
     )
 
@@ -185,8 +187,18 @@ def _values(drawn: Draft) -> Mapping[str, Any]:
     return config.model_dump(mode="json")
 
 
+def _splits(session: Session, version: DatasetVersion) -> tuple[tuple[str, str], ...]:
+    """Return the splits of a version to choose from, in words."""
+    found = splits.listed(session, dataset_id=version.dataset_id, number=version.number)
+    kept = ((split.id, row_of(split).title_with_facts) for split in found)
+    return (("", "By the seed"), *kept)
+
+
 def _groups(
-    drawn: Draft, base: Mapping[str, str], choice: Choice
+    drawn: Draft,
+    base: Mapping[str, str],
+    choice: Choice,
+    kept: tuple[tuple[str, str], ...],
 ) -> tuple[tuple[str, tuple[Control, ...]], ...]:
     values = _values(drawn)
     own = choice.own
@@ -196,6 +208,7 @@ def _groups(
         value = shown(field, chosen)
         advice = tuple(item for item in drawn.advice if item.field == field.path)
         is_changed = value != base[field.path]
+        field = replace(field, choices=kept) if field.path == SPLIT else field
         return Control(field, value, is_changed, drawn.reasons.get(field.path, ""), advice)
 
     return tuple((title, tuple(control(field) for field in fields)) for title, fields in GROUPS)
@@ -249,12 +262,14 @@ def new(  # each is a query parameter or a dependency
     base_model: str = "",
     preset: Preset = Preset.BALANCED,
     like: str = "",
+    split: str = "",
 ) -> Response:
     """Show the form, filled in from the address or like another run."""
     if like:
         choice = _like(session, like)
     else:
-        choice = Choice(dataset=dataset, version=version, base_model=base_model, preset=preset)
+        own = {SPLIT: split} if split else None
+        choice = Choice(dataset, version, base_model, preset, changed=own)
     return render(NewRunPage(_setup(session, actor, choice)), shell)
 
 

@@ -42,6 +42,7 @@ def _description(path: str) -> str:
     return model.model_fields[name].description or ""
 
 
+SPLIT = "data.split"  # its choices are those of the version
 _AUTO = (("auto", "Automatic"), ("true", "On"), ("false", "Off"))
 GROUPS: tuple[tuple[str, tuple[FormField, ...]], ...] = (
     (
@@ -110,6 +111,7 @@ GROUPS: tuple[tuple[str, tuple[FormField, ...]], ...] = (
             FormField("training.max_length", "Longest example", unit="tokens"),
             FormField("training.packing", "Packing", "check"),
             FormField("training.assistant_only_loss", "Learn answers only", "check"),
+            FormField(SPLIT, "Split", "select", choices=(("", "By the seed"),), optional=True),
             FormField("data.validation_fraction", "Held out", unit="%", percent=True),
             FormField("training.neftune_alpha", "NEFTune noise", optional=True),
         ),
