@@ -248,16 +248,25 @@ def get(session: Session, *, dataset_id: str, split_id: str) -> DatasetSplit:
     raise NotFound("The dataset has no such split. It may have been deleted; see the list.")
 
 
-def of_version(session: Session, *, version: DatasetVersion, split_id: str) -> DatasetSplit:
-    """Return the split that a run names; ``Invalid`` unless it parts this very version."""
-    split = session.get(DatasetSplit, split_id)
-    if split is None or split.version_id != version.id:
-        raise Invalid.field(
-            "config.data.split",
-            f"version {version.number} of this dataset has no such split; "
-            "choose one of its own, or leave it out",
-        )
-    return split
+def shares(session: Session, *, version: DatasetVersion) -> dict[str, float]:
+    """Return what share of the rows each split of a version measures with, by the split's id."""
+    found: dict[str, float] = {}
+    for split in repository.splits(session, [version.id]):
+        measured = split.result.get("of_file") or split.result["held_out"]
+        found[split.id] = measured / (measured + split.result["trained"])
+    return found
+
+
+def measured_version(session: Session, *, split_id: str | None) -> DatasetVersion | None:
+    """Return the version that a split measures with, if that is another one.
+
+    Raises ``NotFound`` if it was deleted meanwhile.
+    """
+    split = session.get(DatasetSplit, split_id) if split_id else None
+    named = split.parameters.get("file") if split is not None else None
+    if named is None:
+        return None
+    return service.get_version(session, dataset_id=named["id"], number=named["version"])
 
 
 def delete(

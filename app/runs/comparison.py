@@ -347,10 +347,20 @@ def _right(scores: Mapping[str, Any]) -> bool:
     return scores.get(EXACT) == 1
 
 
+def _other_rows(runs: Sequence[Subject]) -> Iterator[str]:
+    """Say if the runs did not train and hold out the same rows."""
+    if len({run.dataset for run in runs}) > 1:
+        named = ", ".join(dict.fromkeys(run.dataset for run in runs))
+        yield f"The runs used different rows ({named}): part of a difference may come from them."
+    elif len({run.spec.config.data.split for run in runs}) > 1:
+        yield "The runs used different splits: they neither trained nor held out the same rows."
+
+
 def _notes(runs: Sequence[Subject], answers: Mapping[str, Answers]) -> Iterator[str]:
     for run in runs:
         if run.id not in answers:
             yield f"{run.name} has no evaluation; its curves and settings are still compared."
+    yield from _other_rows(runs)
     sets = [set(found) for found in answers.values()]
     if len(sets) > 1:
         common = set.intersection(*sets)

@@ -15,11 +15,17 @@ from app.settings import Settings
 
 
 def files(
-    settings: Settings, spec: RunSpec, version: DatasetVersion, *, job_id: str
+    settings: Settings,
+    spec: RunSpec,
+    version: DatasetVersion,
+    *,
+    job_id: str,
+    measured: DatasetVersion | None = None,
 ) -> dict[str, Any]:
     """Return the fields of a ``TrainerJob`` that name the rows; remote files are fetched.
 
-    A version that was checked before there were tables is read by its lines.
+    A version that was checked before there were tables is read by its lines. ``measured`` is the
+    version that a split holds out as a file.
     """
     storage, folder = get_storage(settings), job_folder(settings, job_id)
     found = handed(storage, version, folder)
@@ -29,6 +35,8 @@ def files(
         found["groups_file"] = str(storage.here(version.groups_key, folder))
     if split := spec.config.data.split:
         found["split_file"] = str(storage.here(f"{version.folder}/split-{split}", folder))
+    if measured is not None:
+        found["measured"] = handed(storage, measured, folder / "measured")
     return found
 
 

@@ -14,6 +14,7 @@ from app.basemodels import service as basemodels
 from app.basemodels.facts import ModelFacts
 from app.basemodels.models import BaseModelRow
 from app.datasets import service as datasets
+from app.datasets import splits
 from app.datasets.formats.preference import PREFERENCE
 from app.datasets.models import Dataset, DatasetVersion
 from app.devices import service as devices
@@ -41,6 +42,7 @@ class Chosen:
     model: BaseModelRow
     device_kind: str
     memory_bytes: int | None
+    splits: Mapping[str, float]  # of the version: id → share held out
 
     @property
     def facts(self) -> ModelFacts:
@@ -61,7 +63,9 @@ class Chosen:
 
     def case(self, preset: Preset) -> presets.Case:
         """Return what a preset is resolved for."""
-        return presets.Case(preset, self.examples, self.facts, self.device_kind, self.memory_bytes)
+        return presets.Case(
+            preset, self.examples, self.facts, self.device_kind, self.memory_bytes, self.splits
+        )
 
 
 def choose(
@@ -79,7 +83,8 @@ def choose(
     except NotFound as error:
         raise Invalid.field("base_model", error.detail) from error
     found, size = device_for(session, kind)
-    return Chosen(view.dataset, version, model, found, size)
+    shares = splits.shares(session, version=version)
+    return Chosen(view.dataset, version, model, found, size, shares)
 
 
 def device_for(session: Session, kind: str) -> tuple[str, int | None]:
@@ -153,6 +158,11 @@ def contradictions(config: RunConfig, *, chosen: Chosen) -> dict[str, str]:
     found: dict[str, str] = {}
     if config.objective is Objective.SIMULATED:
         return found
+    if config.data.split is not None and config.data.split not in chosen.splits:
+        found["data.split"] = (
+            f"version {chosen.version.number} of this dataset has no such split; "
+            "choose one of its own, or leave it out"
+        )
     if chosen.device_kind == "cpu":
         found |= _impossible_on_cpu(config)
     if chosen.facts.quantization == "nf4" and config.quantization != "nf4":

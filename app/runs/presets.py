@@ -35,7 +35,7 @@ class Case:
     """What a preset is resolved for.
 
     ``device_kind`` is ``auto`` while no worker is there; ``memory_bytes`` is the device's memory,
-    ``examples`` are the rows that can be used.
+    ``examples`` are the rows that can be used, ``splits`` the share that each split holds out.
     """
 
     preset: Preset
@@ -43,6 +43,7 @@ class Case:
     facts: ModelFacts
     device_kind: str = "cpu"
     memory_bytes: int | None = None
+    splits: Mapping[str, float] | None = None
 
     @property
     def is_small(self) -> bool:
@@ -269,7 +270,10 @@ def _checkpointing(case: Case, decided: Decided) -> tuple[bool | str, str]:
 
 
 def _validation_fraction(case: Case, decided: Decided) -> tuple[float, str]:
-    del decided
+    known: Mapping[str, float] = case.splits or {}
+    share = known.get(decided.get("data.split") or "")
+    if share is not None:
+        return round(min(share, 0.5), 3), "About the share that the named split holds out."
     if case.examples < TINY:
         return 0.2, "Fewer than 200 examples: a fifth is needed to say anything."
     if case.examples >= VERY_MANY:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.auth import service as auth
 from app.auth.roles import Actor, require_owner, require_write
+from app.datasets import splits
 from app.errors import Invalid, NotFound
 from app.evaluations import service as evaluations
 from app.evaluations.models import Evaluation
@@ -328,7 +329,13 @@ def trainer_job(
         return TrainerJob(run=spec, dataset_file="", base_model_folder="", device=device)
     return TrainerJob(
         run=spec,
-        **inputs.files(settings, spec, row.version, job_id=job_id),
+        **inputs.files(
+            settings,
+            spec,
+            row.version,
+            job_id=job_id,
+            measured=splits.measured_version(session, split_id=spec.config.data.split),
+        ),
         cache_folder=str(settings.data_folder / "tokens"),
         today=run.created_at.date(),
         base_model_folder=str(model_folder(settings, row.base_model.folder)),

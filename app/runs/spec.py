@@ -235,6 +235,16 @@ class RunSpec(Part):
     note: str = Field(default="", max_length=10_000)
 
 
+class MeasuredFile(Part):
+    """Another version, named as a ``TrainerJob`` names its own: its good rows are held out."""
+
+    dataset_file: str
+    table_file: str
+    format: str = "messages"
+    mapping: dict[str, str] | None = None
+    content: str = ""
+
+
 class TrainerJob(Part):
     """``spec.json`` of a job folder: the run, and where its inputs lie on this machine.
 
@@ -242,10 +252,11 @@ class TrainerJob(Part):
     ``excluded_lines`` are line numbers (from 1) that are left out. Of a checked version it holds
     one row a line in ``format``, its columns named by ``mapping``; ``table_file`` says where the
     rows lie and which have errors, ``groups_file`` which repeat each other, and ``split_file``,
-    if a split was chosen, which are held out; ``content`` is the version's hash. ``cache_folder``
-    keeps tokens for the next start. ``today`` is the day that chat templates are told, else the
-    real one. ``device`` is ``cpu`` or ``cuda``: which card is decided by CUDA_VISIBLE_DEVICES.
-    ``fresh`` true ignores checkpoints that lie in the folder.
+    if a split was chosen, which are not trained; those are held out, or in their place the rows of
+    ``measured``. ``content`` is the version's hash. ``cache_folder`` keeps tokens for the next
+    start. ``today`` is the day that chat templates are told, else the real one. ``device`` is
+    ``cpu`` or ``cuda``: which card is decided by CUDA_VISIBLE_DEVICES. ``fresh`` true ignores
+    checkpoints that lie in the folder.
     """
 
     run: RunSpec
@@ -254,6 +265,7 @@ class TrainerJob(Part):
     table_file: str | None = None
     groups_file: str | None = None
     split_file: str | None = None
+    measured: MeasuredFile | None = None
     format: str = "messages"
     mapping: dict[str, str] | None = None
     content: str = ""

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from app.datasets.models import DatasetSplit, DatasetVersion
 from app.datasets.similarity import RowSource, TurnsOf, find, read_groups
 from app.datasets.table import TableReader
 from app.kit.storage import get_storage
+from app.runs import service as runs
+from app.runs.models import Run
 from app.settings import get_settings
 from tests.fixtures import builders
 from tests.fixtures.client import Client
@@ -353,3 +356,44 @@ def test_what_is_still_checked_is_not_compared(client: Client, session: Session)
     for what in ("repeats", "overlap?with=" + version.dataset_id, "difference?from=1&to=1"):
         answer = client.get(url(version, what))
         assert (answer.status_code, answer.json()["code"]) == (409, "dataset_not_checked")
+
+
+def launched(client: Client, session: Session, version: DatasetVersion, split: str) -> Any:
+    model = builders.create_base_model(session)
+    chosen = {"id": version.dataset_id, "version": version.number}
+    wish = {"dataset": chosen, "base_model": model.id, "config": {"data": {"split": split}}}
+    return client.post("/api/v1/runs", json=wish)
+
+
+def test_a_run_names_a_split_of_its_version_and_its_trainer_gets_the_sides(
+    client: Client, session: Session
+) -> None:
+    version = made(session, MIXED)
+    measure = made(session, [row("Second?", NEAR), row("New?", text(99))], name="measure")
+    wish = {"method": "file", "file": {"id": measure.dataset_id}}
+    split = client.post(url(version, "splits"), json=wish).json()
+
+    answer = launched(client, session, version, split["id"])
+
+    assert answer.status_code == 201, answer.text
+    spec = answer.json()["spec"]
+    assert spec["config"]["data"]["split"] == split["id"]
+    assert spec["config"]["data"]["validation_fraction"] == round(2 / 19, 3)
+    run = session.get_one(Run, answer.json()["id"])
+    job = runs.trainer_job(session, get_settings(), job_id=run.job_id, device="cpu")
+    assert Path(job.split_file or "").read_bytes() == bytes(sides(split, session))
+    assert Path(job.groups_file or "").stat().st_size == 8 * len(MIXED)
+    assert job.measured is not None
+    assert Path(job.measured.dataset_file).read_bytes().count(b"\n") == 2
+
+
+def test_a_split_of_another_version_is_refused(client: Client, session: Session) -> None:
+    version, other = made(session, MIXED), made(session, MIXED)
+    split = client.post(url(other, "splits"), json=WISHES[0]).json()
+
+    answer = launched(client, session, version, split["id"])
+
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "config.data.split"
+    assert "has no such split" in error["message"]

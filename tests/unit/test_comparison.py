@@ -106,3 +106,14 @@ def test_equal_questions_are_matched_by_their_turn() -> None:
     ]
     between = compare(runs).evaluations[0].paired[-1]
     assert (between.n, between.difference) == (2, 0.0)
+
+
+def test_runs_of_other_rows_are_said_to_be() -> None:
+    one = subject("a", [1.0])
+    split = RunConfig.model_validate({"data": {"split": "spl_a"}})
+    held_out = replace(one, id="b", spec=one.spec.model_copy(update={"config": split}))
+    newer = replace(one, id="c", dataset="d v2")
+
+    assert "different splits" in " ".join(compare([one, held_out]).notes)
+    assert "different rows" in " ".join(compare([one, newer]).notes)
+    assert "different" not in " ".join(compare([one, replace(one, id="d")]).notes)

@@ -104,3 +104,14 @@ def test_steps_of_a_packed_run_need_the_length_of_examples() -> None:
     assert packed.training.packing
     assert steps_of(packed, examples=5000) is None
     assert steps_of(packed, examples=5000, mean_tokens=256) is not None
+
+
+def test_a_named_split_says_what_share_is_held_out() -> None:
+    case = Case(Preset.BALANCED, 5000, DEMO, splits={"spl_a": 0.25, "spl_b": 0.8})
+
+    shares = [
+        resolve({"data.split": name}, case=case).config.data.validation_fraction
+        for name in ("spl_a", "spl_b")
+    ]
+
+    assert shares == [0.25, 0.5]

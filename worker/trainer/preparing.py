@@ -81,8 +81,10 @@ def prepare(job: TrainerJob, emitter: Emitter, stop: Stop | None = None) -> Prep
         _Side(numbers, learned[numbers])
         for numbers in (usable[~held_out[usable]], usable[held_out[usable]])
     ]
-    _tell(emitter, tokens, sides, max_length=training.max_length)
     trained, validation = sides
+    own = _Measured(HeldOut(source, validation.kept), tokens)
+    measured = _measured(job, own, emitter, stop)
+    _tell(emitter, tokens, sides, measured=len(measured.rows), max_length=training.max_length)
     if not len(trained.kept):
         text = (
             f"none of the {len(trained.numbers)} examples has a token to learn within "
@@ -98,11 +100,37 @@ def prepare(job: TrainerJob, emitter: Emitter, stop: Stop | None = None) -> Prep
     in_step = training.batch_size * training.gradient_accumulation
     return Prepared(
         rows=rows,
-        validation=_rows(tokens, validation.kept, training.max_length),
-        held_out=HeldOut(source, validation.kept),
+        validation=_rows(measured.tokens, measured.rows.numbers, training.max_length),
+        held_out=measured.rows,
         fingerprint=_fingerprint(job, tokens, trained.kept, in_step),
         steps_in_epoch=plan.steps_in_epoch(len(rows), in_step),
     )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The rows to measure with, and the set that has their tokens."""
+
+    rows: HeldOut
+    tokens: TokenSet
+
+
+def _measured(job: TrainerJob, own: _Measured, emitter: Emitter, stop: Stop | None) -> _Measured:
+    """Return the rows held out, or those of the file that a split names in their place."""
+    if job.measured is None:
+        return own
+    named = job.measured
+    source = of_table(
+        Path(named.dataset_file),
+        Path(named.table_file),
+        content=named.content,
+        form=named.format,
+        mapping=named.mapping,
+    )
+    theirs = _tokens(job, source, emitter, stop)
+    numbers = _usable(job, theirs, emitter)
+    learned = theirs.learned(job.run.config.training.max_length)
+    return _Measured(HeldOut(source, numbers[learned[numbers] > 0]), theirs)
 
 
 def source_of(job: TrainerJob) -> Source:
@@ -183,12 +211,14 @@ def _first_line(tokens: TokenSet, numbers: Numbers) -> int:
     return int(tokens.lines[numbers[0]]) if len(numbers) else 0
 
 
-def _tell(emitter: Emitter, tokens: TokenSet, sides: list[_Side], *, max_length: int) -> None:
-    trained, held_out = sides
+def _tell(
+    emitter: Emitter, tokens: TokenSet, sides: list[_Side], *, measured: int, max_length: int
+) -> None:
+    trained = sides[0]
     lengths = np.minimum(tokens.sizes[trained.kept], max_length)
     emitter.log(
         f"{len(trained.kept):,} examples with {int(lengths.sum()):,} tokens to train, "
-        f"{len(held_out.kept):,} held out."
+        f"{measured:,} held out."
     )
     cut = int(np.count_nonzero(tokens.sizes > max_length))
     if cut:
