@@ -27,7 +27,7 @@ from app.datasets.repairs.passing import Change, Tally, known_of, made, repaired
 from app.datasets.table import TableReader
 from app.kit.storage import Storage
 
-BUDGET_BYTES = 32 * 2**20
+BUDGET_BYTES = 16 * 2**20
 _TRIED = 50  # rows with a problem that are tried, to know whether a repair mends any
 _AROUND = 60  # characters shown on both sides of what changes
 _LONGEST_SHOWN = 400

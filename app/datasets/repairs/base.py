@@ -57,6 +57,7 @@ class Draft:
         self.data, self.line = data, line
         self.has_bom, self.is_last, self.is_dropped = has_bom, is_last, False
         self._parsed: tuple[object, list[Broken]] | None = None
+        self._found: list[Finding] | None = None
 
     @property
     def mapping(self) -> dict[str, str]:
@@ -113,12 +114,14 @@ class Draft:
 
     def findings(self) -> list[Finding]:
         """Return every fault of the row, but those of its text; with our names in the paths."""
-        row = self.row
-        return [] if row is None else formats.findings(row, self._reading.format)
+        if self._found is None:
+            row = self.row
+            self._found = [] if row is None else formats.findings(row, self._reading.format)
+        return self._found
 
     def replace(self, data: bytes) -> None:
         """Write the row anew."""
-        self.data, self._known, self._parsed = data, None, None
+        self.data, self._known, self._parsed, self._found = data, None, None, None
 
     def drop(self) -> None:
         """Leave the row out."""

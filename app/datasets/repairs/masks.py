@@ -6,6 +6,8 @@ that are no JSON stay: they are never trained.
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from app.datasets.formats.base import Path
 from app.datasets.formats.personal import CARD, EMAIL, PHONE, find_personal
 from app.datasets.formats.secrets import secret_spans
@@ -13,7 +15,9 @@ from app.datasets.formats.text import UNTRAINED
 from app.datasets.problems import Code
 from app.datasets.repairs.base import Draft, Repair, plain
 from app.datasets.repairs.spots import Edit, Find, within_strings
+from app.datasets.signs import rows_with_signs
 
+_FIRST = np.zeros(1, dtype=np.int64)  # a row by itself begins at its start
 SECRET = "[SECRET]"  # noqa: S105  # what stands in the place of one
 PLACEHOLDERS = {EMAIL: "[EMAIL]", PHONE: "[PHONE]", CARD: "[CARD]"}
 
@@ -67,7 +71,9 @@ def _mask_personal(draft: Draft) -> None:
 
 
 def _may_hold(draft: Draft) -> bool:
-    return not draft.is_flawless and draft.row is not None and not draft.faults
+    if draft.is_flawless or draft.data is None or not rows_with_signs(draft.data, _FIRST):
+        return False
+    return draft.row is not None and not draft.faults
 
 
 MASK_SECRETS = Repair(
