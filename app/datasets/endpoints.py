@@ -7,7 +7,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.datasets import browsing, reading, schemas, service
+from app.datasets import browsing, making, reading, schemas, service
 from app.datasets.arrivals import Arrival
 from app.datasets.intake import limits_of
 from app.datasets.models import DatasetVersion
@@ -130,6 +130,7 @@ def file(  # each is a query parameter
     """Download a version byte for byte, or without its bad rows."""
     del actor
     of = service.get_version(session, dataset_id=dataset_id, number=version)
+    making.require_made(of)
     if cleaned:
         service.require_good_rows(of)
     body: Iterator[bytes] = (

@@ -158,6 +158,13 @@ class _Plan:
         return f"{self.target}-unmade"
 
 
+def require_made(version: DatasetVersion) -> None:
+    """Raise ``Conflict`` while a repaired version has no content yet."""
+    if version.sha256.startswith(_UNMADE):
+        what = "could not be made" if version.status == "failed" else "is still being made"
+        raise Conflict(f"The version {what}. Try again later.", code="dataset_not_made")
+
+
 def make(
     open_session: OpenSession, *, storage: Storage, version_id: str, progress: Progress
 ) -> None:
@@ -170,8 +177,12 @@ def make(
     if plan is None:
         return
     digest, size, tally = _write(plan, storage, progress)
-    with open_session() as session:
-        _require_use(session, plan, digest, tally)
+    try:
+        with open_session() as session:
+            _require_use(session, plan, digest, tally)
+    except Conflict:
+        storage.delete(plan.aside)
+        raise
     storage.move(plan.aside, plan.target)
     with open_session() as session:
         version = session.get_one(DatasetVersion, version_id)

@@ -246,6 +246,9 @@ def test_repairs_that_leave_no_row_are_refused_by_the_job(client: Client, sessio
 
     with pytest.raises(Conflict, match="leave no row"):
         analyse(session, made)
+    assert client.get(f"{url}/file").json()["code"] == "dataset_not_made"
+    version = session.get_one(DatasetVersion, made["versions"][0]["id"])
+    assert not get_storage(get_settings()).exists(f"{version.storage_key}-unmade")
 
 
 def test_a_large_version_shows_what_lies_behind_what_was_looked_at(
