@@ -21,7 +21,7 @@ from app.datasets.formats.base import DatasetFormat, Finding, Row, shortened
 from app.datasets.formats.messages import MESSAGES
 from app.datasets.formats.secrets import masked
 from app.datasets.formats.text import may_hold_controls, text_findings
-from app.datasets.glance import glance, hash_of, hash_of_texts
+from app.datasets.glance import Bytes, Glancing, Numbers, hash_of
 from app.datasets.lines import BOM, LINE_LIMIT, Block
 from app.datasets.problems import CATALOGUE, DETAIL_PER_CODE, Code, Problem, Severity
 from app.datasets.rows import Broken, parse
@@ -32,7 +32,7 @@ from app.datasets.table import HAS_ERROR, HAS_WARNING, LARGEST_SIZE, RECORD
 _NO_HASH = bytes(16)
 _NO_ROW = 255  # instead of a row's flags: the line is blank
 _BLANKS = b" \t\r"
-_decode = msgspec.json.Decoder().decode
+_RETURN = ord("\r")
 
 
 class Setup(msgspec.Struct):
@@ -61,6 +61,7 @@ class Checker:
         self._setup = setup
         self._format: DatasetFormat | None = formats.FORMATS.get(setup.format or "")
         self._can_glance = self._format is MESSAGES and not setup.mapping
+        self._signs = rows_with_signs
         self.full: frozenset[Code] = frozenset()  # codes of which enough is shown
         self._begin()
 
@@ -108,50 +109,35 @@ class Checker:
         self._line += 1
 
     def _lines(self, data: bytes, offset: int) -> None:
-        lines = data.split(b"\n")
-        if not lines[-1]:
-            lines.pop()
-        sizes = np.fromiter(map(len, lines), np.int64, len(lines))
-        starts = np.cumsum(sizes + 1) - sizes - 1
-        if b"\r" in data:
-            lines = [line.removesuffix(b"\r") for line in lines]
-            sizes = np.fromiter(map(len, lines), np.int64, len(lines))
-        hashes, flags = self._looked(lines, rows_with_signs(data, starts))
-        made = np.empty(len(lines), dtype=RECORD)
-        made["line"] = np.arange(self._line, self._line + len(lines))
-        made["offset"] = starts + offset
-        made["size"] = sizes
-        made["flags"] = np.frombuffer(flags, dtype=np.uint8)
-        made["hash"] = np.frombuffer(b"".join(hashes), dtype="<u8").reshape(-1, 2)
-        self._records.append(made[made["flags"] != _NO_ROW].tobytes())
-        self._line += len(lines)
+        starts, ends = _bounds(data)
+        signs = self._signs(data, starts)
+        flags = np.zeros(len(starts), dtype=np.uint32)
+        rest, hashes = self._glanced(data, starts, ends, signs)
+        for at in rest:
+            line = data[starts[at] : ends[at]]
+            hashed, flags[at] = self._look(self._line + at, line, has_signs=at in signs)
+            hashes[at] = np.frombuffer(hashed, dtype=np.uint8)
+        made = np.empty(len(starts), dtype=RECORD)
+        made["line"] = np.arange(self._line, self._line + len(starts))
+        made["offset"], made["size"] = starts + offset, ends - starts
+        made["flags"], made["hash"] = flags, hashes.view("<u8")
+        self._records.append(made[flags != _NO_ROW].tobytes())
+        self._line += len(starts)
 
-    def _looked(self, lines: list[bytes], signs: frozenset[int]) -> tuple[list[bytes], bytearray]:
-        """Check the lines of a block; the text of those in ``signs`` may hold something.
-
-        Returns the hash and the flags of each line's row.
-        """
-        hashes: list[bytes] = []
-        flags = bytearray(len(lines))
-        counting, plain = self._counting, 0
-        can_glance = self._can_glance and len(max(lines, key=len)) <= LINE_LIMIT
-        for at, line in enumerate(lines):
-            row: Any = _object(line) if can_glance else None
-            seen = glance(row)
-            if seen is None or (at in signs and any(True for _ in _text_findings(row, line))):
-                hashed, flags[at] = self._look(self._line + at, line, has_signs=at in signs)
-                hashes.append(hashed)
-                continue
-            order, texts, is_plain = seen
-            counting.add(self._line + at, order.codes, list(map(len, texts)))
-            if is_plain:
-                plain += 1
-                hashes.append(hash_of_texts(order, texts))
-            else:
-                counting.saw(row)
-                hashes.append(hash_of(row, line))
-        counting.saw_only("messages", plain)
-        return hashes, flags
+    def _glanced(
+        self, data: bytes, starts: Numbers, ends: Numbers, signs: frozenset[int]
+    ) -> tuple[list[int], Bytes]:
+        """Count the rows that need no other look; return the places of the others, and hashes."""
+        if not self._can_glance or (ends - starts).max() > LINE_LIMIT:
+            return list(range(len(starts))), np.zeros((len(starts), 16), dtype=np.uint8)
+        told = [at for at in signs if _tells(data[starts[at] : ends[at]])]
+        glancing = Glancing(data, starts, ends)
+        glancing.look()
+        seen = glancing.seen(told)
+        good = np.flatnonzero(seen.is_good)
+        self._counting.add_all(self._line + good, seen.turns, seen.codes, seen.lengths)
+        self._counting.saw_all(len(good), seen.columns)
+        return np.flatnonzero(~seen.is_good).tolist(), seen.hashes
 
     def _look(self, line: int, data: bytes, *, has_signs: bool) -> tuple[bytes, int]:
         """Check a line in full; return its row's hash and flags."""
@@ -235,12 +221,26 @@ def is_error(code: Code) -> bool:
     return CATALOGUE[code].severity is Severity.ERROR
 
 
-def _object(line: bytes) -> Any:
-    """Return the value of a line, or None where it has none."""
-    try:
-        return _decode(line)
-    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
-        return None
+def _bounds(data: bytes) -> tuple[Numbers, Numbers]:
+    """Return where the lines of a block start and end, without their endings."""
+    found: list[int] = []
+    at = data.find(b"\n")
+    while at >= 0:
+        found.append(at)
+        at = data.find(b"\n", at + 1)
+    if not data.endswith(b"\n"):
+        found.append(len(data))
+    ends = np.array(found, dtype=np.int64)
+    starts = np.append(0, ends[:-1] + 1)
+    if b"\r" in data:
+        ends -= (np.frombuffer(data, dtype=np.uint8)[ends - 1] == _RETURN) & (ends > starts)
+    return starts, ends
+
+
+def _tells(line: bytes) -> bool:
+    """Tell whether something is to be said of a row's text."""
+    row, _ = parse(line)
+    return type(row) is dict and any(True for _ in _text_findings(row, line))
 
 
 def _text_findings(row: Row, data: bytes) -> Iterator[Finding]:

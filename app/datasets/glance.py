@@ -1,107 +1,242 @@
-"""A quick look at a row of ``messages``: most can have nothing wrong, and need no other. Pure.
+"""A quick look at many rows of ``messages`` at once: most need no other. Pure.
 
-Says yes only where the full look (``formats``) would find nothing; all else is for that to say. The
-rules are not written down again: how roles may follow each other is asked of the format, with
-turns that are good by themselves, once for each order of roles that comes along.
+Says "good" only where the full look (``formats``) would find nothing in how a row is made; its text
+is ``signs``' matter. Rows are decoded into a type that takes only what may be right, and looked at
+column by column. The rules are not written down again: how roles may follow each other is asked of
+the format, with turns that are good by themselves, once for each order of roles that comes along.
 """
 
+from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from operator import itemgetter
+from functools import lru_cache
+from itertools import chain, pairwise
+from operator import attrgetter
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import xxhash
 
 from app.datasets.formats.columns import known_keys
 from app.datasets.formats.conversation import SHORT_ANSWER_CHARACTERS
 from app.datasets.formats.messages import MESSAGES
+from app.datasets.formats.wording import OPENAI
 from app.datasets.statistics import codes_of
 
-Roles = tuple[Any, ...]
-_KNOWN = known_keys(MESSAGES.columns)
-_REMEMBERED = 10_000  # orders of roles
-_PLAIN = "A good text, which is long enough."
-_encode = msgspec.json.Encoder(order="deterministic").encode
-_pack = msgspec.msgpack.Encoder().encode  # need not look for what JSON would escape
+Numbers = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+Flags = npt.NDArray[np.bool_]
+_OPENING, _CLOSING = b"{}"
+
+
+class _Turn(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    content: str  # fields stand in the order in which a normalised row has its keys
+    role: str
+
+
+class _Row(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    messages: list[_Turn]
+
+
+# A row with any of the columns that are never reported, in the order of normalised keys.
+_FREE = sorted(known_keys(MESSAGES.columns) - {"messages"})
+_WideRow = msgspec.defstruct(
+    "_WideRow",
+    [
+        ("messages", list[_Turn]) if name == "messages" else (name, Any, msgspec.UNSET)
+        for name in sorted([*_FREE, "messages"])
+    ],
+    forbid_unknown_fields=True,
+    kw_only=True,
+)
+_ROLES = tuple(OPENAI.roles)
+_UNKNOWN = len(_ROLES)
+_CODES = codes_of(tuple(OPENAI.roles.values())).ljust(256)
+_GOOD_TEXT = "A good text, which is long enough."
+_BASE = np.int64(_UNKNOWN + 2)  # of numbers whose digits are the roles of a row
+_DIGITS = 20
+_CACHED = 2**17  # bytes that are looked at in one go, with what is made of them
+_REMEMBERED, _LONGEST = 10_000, 500  # orders of roles, and the turns of one
+_BROKEN = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
+
+_row, _wide_row = msgspec.json.Decoder(_Row), msgspec.json.Decoder(_WideRow)
+_pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _digest = xxhash.xxh3_128_digest
-_roles_of, _texts_of = itemgetter("role"), itemgetter("content")
+_messages_of = attrgetter("messages")
+_content_of, _role_of = attrgetter("content"), attrgetter("role")
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """The roles of a conversation: whether they may follow each other, as statistics count them."""
-
-    is_good: bool
-    codes: bytes
-    prefix: bytes | None  # tells this order from others in a row's hash; None if it is none
-
-
-class _Orders(dict[Roles, Order]):
-    """What is known of each order of roles that was asked for."""
-
-    def __missing__(self, roles: Roles) -> Order:
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        found = self[roles] = _order(roles)
-        return found
-
-
-def _order(roles: Roles) -> Order:
-    if not roles or any(type(role) is not str for role in roles):
-        return Order(is_good=False, codes=b"", prefix=None)
-    row = {"messages": [{"role": role, "content": _PLAIN} for role in roles]}
-    codes = codes_of(tuple(turn.role for turn in MESSAGES.turns(row)))
-    return Order(not MESSAGES.findings(row), codes, _encode(roles))
-
-
-_orders = _Orders()
-
-
-def hash_of(row: dict[str, Any], data: bytes) -> bytes:
+def hash_of(row: Any, data: bytes) -> bytes:
     """Return 128 bits over a row, whatever the order of its keys; ``data`` is how it is written."""
     try:
-        messages = row["messages"]
-        order = _orders[tuple(map(_roles_of, messages))]
-        texts = list(map(_texts_of, messages))
-        if is_plain(row, messages, order) and all(type(text) is str for text in texts):
-            return hash_of_texts(order, texts)
-    except (KeyError, TypeError):
-        pass
-    try:
-        return _digest(_encode(row))
-    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+        return _digest(_pack(row))
+    except _BROKEN:
         return _digest(data)
 
 
-def is_plain(row: dict[str, Any], messages: Sequence[Any], order: Order) -> bool:
-    """Tell whether a row has nothing but roles and contents, which all turns are known to have."""
-    return (
-        len(row) == 1 and order.prefix is not None and sum(map(len, messages)) == 2 * len(messages)
-    )
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What was seen of some lines: which are good rows, and of those what statistics count.
 
-
-def hash_of_texts(order: Order, texts: Sequence[str]) -> bytes:
-    """Return 128 bits over turns that have a role and a text only."""
-    return _digest((order.prefix or b"") + _pack(texts))
-
-
-def glance(row: Any) -> tuple[Order, list[str], bool] | None:
-    """Return the roles and texts of a row in which nothing but its texts' signs can be wrong.
-
-    The last value tells whether it is plain, as for ``is_plain``. None means: look at all of it.
+    ``hashes`` has 16 bytes a line. ``codes`` and ``lengths`` have one number for each turn of the
+    good rows, ``turns`` one for each good row.
     """
-    try:
-        messages = row["messages"]
-        order = _orders[tuple(map(_roles_of, messages))]
-        texts = list(map(_texts_of, messages))
-        bare = list(map(str.strip, texts))
-    except (KeyError, TypeError):
-        return None
-    if not order.is_good or "" in bare or len(bare[-1]) < SHORT_ANSWER_CHARACTERS:
-        return None
-    if sum(map(len, messages)) != 2 * len(texts):
-        return None
-    if len(row) == 1:
-        return order, texts, True
-    return (order, texts, False) if row.keys() <= _KNOWN else None
+
+    is_good: Flags
+    hashes: Bytes
+    codes: Bytes
+    lengths: Numbers
+    turns: Numbers
+    columns: dict[str, int]
+
+
+class _Roles(dict[str, int]):
+    """The numbers of the known roles, and one for all others."""
+
+    def __missing__(self, role: str) -> int:
+        return _UNKNOWN
+
+
+_NUMBERS = _Roles({role: number for number, role in enumerate(_ROLES)})
+
+
+class Glancing:
+    """Looks at lines, a cacheful at a time, and puts together what was seen of all of them."""
+
+    def __init__(self, data: bytes, starts: Numbers, ends: Numbers) -> None:
+        """Begin with some lines of ``data``, by where they start and end without their endings."""
+        self._data, self._starts, self._ends = data, starts, ends
+        self._places: list[Numbers] = []
+        self._hashes: list[bytes] = []
+        self._roles = bytearray()
+        self._turns, self._lengths, self._bare = array("q"), array("q"), array("q")
+        self._columns: dict[str, list[Numbers]] = {}  # name → lines of the rows that have it
+
+    def look(self) -> None:
+        """Look at all lines."""
+        edges = np.arange(0, int(self._ends[-1]), _CACHED)
+        cuts = np.unique(np.append(np.searchsorted(self._starts, edges), len(self._starts)))
+        codes = np.frombuffer(self._data, dtype=np.uint8)
+        # Where every line is in braces no row can go on behind its end, so a row a line it is.
+        braced = codes[self._starts] == _OPENING
+        braced &= codes[self._ends - 1] == _CLOSING
+        for first, end in pairwise(cuts.tolist()):
+            self._take(*self._decoded(first, end, in_braces=bool(braced[first:end].all())))
+
+    def _decoded(self, first: int, end: int, *, in_braces: bool) -> tuple[list[Any], Numbers]:
+        """Return those rows of some lines that may be good, and which lines they are."""
+        starts, ends = self._starts[first:end].tolist(), self._ends[first:end].tolist()
+        if in_braces:
+            block = memoryview(self._data)[starts[0] : ends[-1]]
+            for decoder in (_row, _wide_row):
+                with suppress(*_BROKEN):
+                    rows = decoder.decode_lines(block)
+                    if len(rows) == end - first:
+                        return rows, np.arange(first, end)
+        rows, places = [], []
+        for at, (start, stop) in enumerate(zip(starts, ends, strict=True), start=first):
+            with suppress(*_BROKEN):
+                rows.append(_wide_row.decode(self._data[start:stop]))
+                places.append(at)
+        return rows, np.array(places, dtype=np.int64)
+
+    def _take(self, rows: list[Any], places: Numbers) -> None:
+        """Note what is asked of rows, which then need not be kept."""
+        messages = list(map(_messages_of, rows))
+        every = list(chain.from_iterable(messages))
+        texts = list(map(_content_of, every))
+        self._turns.extend(map(len, messages))
+        self._roles += bytes(map(_NUMBERS.__getitem__, map(_role_of, every)))
+        self._lengths.extend(map(len, texts))
+        self._bare.extend(map(len, map(str.strip, texts)))
+        self._hashes += self._hashed(rows, places)
+        self._places.append(places)
+        if rows and type(rows[0]) is _WideRow:
+            self._see_columns(rows, places)
+
+    def _see_columns(self, rows: list[Any], places: Numbers) -> None:
+        for name in _FREE:
+            present = [value is not msgspec.UNSET for value in map(attrgetter(name), rows)]
+            if any(present):
+                self._columns.setdefault(name, []).append(places[present])
+
+    def _hashed(self, rows: list[Any], places: Numbers) -> list[bytes]:
+        with suppress(*_BROKEN):
+            return list(map(_digest, map(_pack, rows)))
+        spans = zip(self._starts[places].tolist(), self._ends[places].tolist(), strict=True)
+        return [
+            hash_of(row, self._data[start:end])
+            for row, (start, end) in zip(rows, spans, strict=True)
+        ]
+
+    def seen(self, but_not: Sequence[int]) -> Glance:
+        """Return what was seen of all lines; some are known not to be good."""
+        places = np.concatenate(self._places)
+        turns, bare = _numbers(self._turns), _numbers(self._bare)
+        ends = np.cumsum(turns)
+        of_row = np.repeat(np.arange(len(turns)), turns)
+        good = _in_order(bytes(self._roles), ends - turns, ends)
+        good[of_row[bare == 0]] = False
+        good[good] = bare[ends[good] - 1] >= SHORT_ANSWER_CHARACTERS
+        good[np.isin(places, but_not)] = False
+        kept = good[of_row]
+        is_good = np.zeros(len(self._starts), dtype=np.bool_)
+        is_good[places[good]] = True
+        hashes = np.zeros((len(self._starts), 16), dtype=np.uint8)
+        hashes[places] = np.frombuffer(b"".join(self._hashes), dtype=np.uint8).reshape(-1, 16)
+        codes = np.frombuffer(bytes(self._roles).translate(_CODES), dtype=np.uint8)
+        return Glance(
+            is_good,
+            hashes,
+            codes[kept],
+            _numbers(self._lengths)[kept],
+            turns[good],
+            self._counted(is_good),
+        )
+
+    def _counted(self, is_good: Flags) -> dict[str, int]:
+        """Return how many of the good rows have which column."""
+        counts = {
+            name: int(is_good[np.concatenate(places)].sum())
+            for name, places in self._columns.items()
+        }
+        counts["messages"] = int(is_good.sum())
+        return {name: count for name, count in counts.items() if count}
+
+
+def _numbers(values: "array[int]") -> Numbers:
+    return np.frombuffer(values.tobytes(), dtype=np.int64)
+
+
+def _in_order(roles: bytes, starts: Numbers, ends: Numbers) -> Flags:
+    """Tell of each row, whose roles lie between these places, whether they may follow so.
+
+    Each order is asked for once: its roles are the digits of a number, where they fit.
+    """
+    counts = ends - starts
+    good = np.zeros(len(counts), dtype=np.bool_)
+    short = (counts > 0) & (counts <= _DIGITS)
+    digits = np.frombuffer(roles, dtype=np.uint8)[np.repeat(short, counts)] + 1
+    within = counts[short]
+    begins = np.cumsum(within) - within
+    place = np.arange(len(digits)) - np.repeat(begins, within)
+    if len(digits):
+        orders = np.add.reduceat(digits * _BASE**place, begins)
+        _, first, of = np.unique(orders, return_index=True, return_inverse=True)
+        spans = zip(starts[short][first].tolist(), ends[short][first].tolist(), strict=True)
+        asked = [_is_good(roles[start:end]) for start, end in spans]
+        good[short] = np.array(asked, dtype=np.bool_)[of]
+    for at in np.flatnonzero(counts > _DIGITS).tolist():
+        good[at] = _is_good(roles[starts[at] : ends[at]])
+    return good
+
+
+@lru_cache(_REMEMBERED)
+def _is_good(roles: bytes) -> bool:
+    if _UNKNOWN in roles or len(roles) > _LONGEST:
+        return False
+    turns = [{"role": _ROLES[number], "content": _GOOD_TEXT} for number in roles]
+    return not MESSAGES.findings({"messages": turns})

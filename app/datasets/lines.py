@@ -11,7 +11,7 @@ from typing import IO
 
 LINE_LIMIT = 16 * 2**20
 BOM = b"\xef\xbb\xbf"
-_READ_BYTES = 2**19  # stays in a core's cache while it is looked at
+_READ_BYTES = 2**21
 _BLANKS = b" \t\r"
 
 

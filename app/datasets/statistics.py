@@ -7,7 +7,7 @@ bytes; ``Statistics`` adds tallies up.
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -88,6 +88,15 @@ class Counting:
         self._codes += codes
         self._lengths.extend(lengths)
 
+    def add_all(
+        self, lines: Numbers, turns: Numbers, codes: npt.NDArray[np.uint8], lengths: Numbers
+    ) -> None:
+        """Count good rows: their lines and numbers of turns, and the roles and lengths of those."""
+        self._lines.frombytes(lines.tobytes())
+        self._turns.frombytes(turns.tobytes())
+        self._codes += codes.tobytes()
+        self._lengths.frombytes(lengths.tobytes())
+
     def add_turns(self, line: int, turns: Sequence[Turn]) -> None:
         """Count a good row by its turns."""
         codes = codes_of(tuple([turn.role for turn in turns]))
@@ -100,11 +109,10 @@ class Counting:
             if len(self._columns) < _COLUMNS or name in self._columns:
                 self._columns[name[:_COLUMN_CHARACTERS]] += 1
 
-    def saw_only(self, name: str, count: int) -> None:
-        """Count rows that have a single column."""
+    def saw_all(self, count: int, columns: Mapping[str, int]) -> None:
+        """Count the columns of so many rows."""
         self._objects += count
-        if count:
-            self._columns[name] += count
+        self._columns.update(columns)
 
     def result(self) -> Tally:
         """Return the counts."""
@@ -112,7 +120,7 @@ class Counting:
         turns, lengths = _as_numbers(self._turns), _as_numbers(self._lengths)
         sums, ends = np.append(0, np.cumsum(lengths)), np.cumsum(turns)
         rows = sums[ends] - sums[ends - turns]
-        best = np.argsort(-rows, kind="stable")[:_LONGEST].tolist()
+        best = np.lexsort((_as_numbers(self._lines), -rows))[:_LONGEST].tolist()
         return Tally(
             rows=len(rows),
             objects=self._objects,

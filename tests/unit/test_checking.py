@@ -4,25 +4,23 @@ import io
 import json
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.datasets import checking, parallel
+from app.datasets import parallel
 from app.datasets.checking import Checker, Part, Setup
 from app.datasets.formats.secrets import FORMS, find_secrets
 from app.datasets.formats.text import TOKENS
-from app.datasets.glance import hash_of
+from app.datasets.glance import Glancing, hash_of
 from app.datasets.lines import Block
 from app.datasets.problems import Problem
 from app.datasets.signs import rows_with_signs
 from app.datasets.validation import Report, validate
 from tests.unit.test_validation_cases import ANSWER, CALL, GOOD, RAISES, SYSTEM, TOOL, USER, line
 
-SETUP = Setup(format="messages", mapping=None, converted=False)
 NASTY = [
     *TOKENS,
     "<|reserved_special_token_12|>",
@@ -85,23 +83,14 @@ def _spelt(draw: st.DrawFn, written: str) -> str:
     return written
 
 
-def part_of(data: bytes, setup: Setup = SETUP) -> Part:
-    checker = Checker(setup)
+def part_of(data: bytes, *, thorough: bool = False) -> Part:
+    """Return what is found; ``thorough`` looks at every row and its text in full."""
+    checker = Checker(Setup(format="messages", mapping=None, converted=False))
+    if thorough:
+        checker._can_glance = False
+        checker._signs = lambda block, starts: frozenset(range(len(starts)))
     checker.take(Block(0, data, len(data)))
     return checker.part()
-
-
-def looked_at(data: bytes) -> Part:
-    """Return what the full look at each row finds."""
-
-    def every_row(_block: bytes, starts: np.ndarray[Any, Any]) -> frozenset[int]:
-        return frozenset(range(len(starts)))
-
-    with (
-        patch.object(checking, "rows_with_signs", every_row),
-        patch.object(checking, "glance", lambda _row: None),
-    ):
-        return part_of(data)
 
 
 @settings(max_examples=400, deadline=None)
@@ -110,7 +99,7 @@ def looked_at(data: bytes) -> Part:
 def test_the_quick_look_says_what_the_full_look_says(lines: list[bytes], ending: bytes) -> None:
     data = b"".join(row + ending for row in lines)
 
-    quick, full = part_of(data), looked_at(data)
+    quick, full = part_of(data), part_of(data, thorough=True)
 
     assert quick.problems == full.problems
     assert (quick.records, quick.by_code, quick.lines) == (full.records, full.by_code, full.lines)
@@ -118,10 +107,15 @@ def test_the_quick_look_says_what_the_full_look_says(lines: list[bytes], ending:
 
 
 def test_a_good_row_needs_no_full_look() -> None:
-    with patch.object(Checker, "_look", side_effect=AssertionError):
-        part = part_of(GOOD + b"\n" + line(SYSTEM, USER, ANSWER, id="7") + b"\n")
+    data = GOOD + b"\r\n" + line(SYSTEM, USER, ANSWER, id="7") + b"\n"
+    starts = np.array([0, len(GOOD) + 2])
+    glancing = Glancing(data, starts, np.array([len(GOOD), len(data) - 1]))
+    glancing.look()
 
-    assert (part.tally.rows, part.by_code) == (2, {})
+    seen = glancing.seen(but_not=())
+
+    assert (seen.is_good.tolist(), seen.turns.tolist()) == ([True, True], [2, 3])
+    assert seen.columns == {"messages": 2, "id": 1}
 
 
 @settings(max_examples=300, deadline=None)
