@@ -17,8 +17,8 @@ from app.datasets.minhash import BANDS, folded
 _CROWD = 8  # rows that share a band; up to so many, all are compared
 # What a crowd may cost, shared by its rows: pairs whose bands are compared, and whose words are.
 _LOOKS, _COMPARISONS = 100_000_000, 3_000_000
-_STEPS = (2, 1000)  # how far away a neighbour in a crowd may stand
-_TRIES = (8, 250)  # how often a row of a crowd is compared in vain
+_STEPS = (1, 1000)  # how far away a neighbour in a crowd may stand
+_TRIES = (4, 250)  # how often a row of a crowd is compared in vain
 _STRONG = 4  # shared bands at which a pair of a large crowd is compared at once
 
 Places = npt.NDArray[np.int64]

@@ -17,31 +17,29 @@ import numpy as np
 import numpy.typing as npt
 
 from app.datasets.candidates import Candidates, Places
-from app.datasets.copies import copies, first_alike
+from app.datasets.copies import first_alike
 from app.datasets.crew import in_order
 from app.datasets.formats import FORMATS, mapped
 from app.datasets.formats.base import Turn
 from app.datasets.minhash import BANDS, Bands, bands_of
-from app.datasets.repeats import Repeat, Repeats
 from app.datasets.rows import parse
 from app.datasets.table import RowPlace, TableReader, as_places
 from app.datasets.words import Counts, Flags, Worded, likeness, may_be_alike, worded
-
-__all__ = [
-    "Repeat",
-    "Repeats",
-    "RowSource",
-    "TurnsOf",
-    "copies",
-    "find",
-    "read_groups",
-    "write_groups",
-]
 
 _BLOCK_ROWS, _BLOCK_BYTES = 1000, 2**20
 _PAIR_WORDS = 1 << 20  # words compared at once, some 50 MiB
 _SIGNING = 0.6  # of the time, about
 Groups = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A row that reads almost as the row on the line ``of``."""
+
+    line: int
+    of: int
+    offset: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def _repeats(table: TableReader, rows: Places, like: Places) -> Iterator[Repeat]
         for place in as_places(first, records):
             if (other := partner.get(place.place)) is not None:
                 of = int(lines[other])
-                yield Repeat(place.line, of, exact=False, offset=place.offset, size=place.size)
+                yield Repeat(place.line, of, place.offset, place.size)
 
 
 Block = list[bytes]

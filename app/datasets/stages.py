@@ -24,8 +24,7 @@ from app.datasets.intake import Identified, Limits
 from app.datasets.parallel import LARGE
 from app.datasets.problems import DETAIL_PER_CODE, Code, Problem
 from app.datasets.reading import Rows
-from app.datasets.repeats import Repeat
-from app.datasets.similarity import RowSource, TurnsOf
+from app.datasets.similarity import Repeat, RowSource, TurnsOf
 from app.datasets.table import HAS_WARNING, TableReader, mark
 from app.datasets.validation import Emit, Report, validate
 
