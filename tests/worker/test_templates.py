@@ -19,7 +19,7 @@ from worker.trainer import canonical, masks
 from worker.trainer.chat import Chat
 from worker.trainer.coding import Coder, Whole
 from worker.trainer.templates import ChatTemplate, TemplateRejects
-from worker.trainer.words import Words
+from worker.trainer.words import Words, words_of
 
 Turns = list[dict[str, Any]]
 
@@ -243,7 +243,12 @@ def test_the_families_are_coded_by_words_where_that_is_proven() -> None:
 )
 def test_words_have_the_ids_of_the_whole(name: str, text: str) -> None:
     chat = chat_of(name)
-    assert chat.quick.code(text, ()) == chat.whole.code(text, ())
+    whole = chat.whole.code(text, ())
+    assert chat.quick.code(text, ()) == whole
+    learned_before = words_of(chat.tokenizer)
+    assert learned_before is not None
+    learned_before.learn([text])
+    assert learned_before.code(text, ()) == whole
 
 
 def test_a_marker_within_a_macro_is_refused_not_misplaced() -> None:

@@ -11,23 +11,25 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 from app.jobs.state import FailureKind
 from worker.trainer import canonical, masks
 from worker.trainer.chat import Chat
+from worker.trainer.coding import Coder
+from worker.trainer.data import Example
 from worker.trainer.failures import TrainerError
 from worker.trainer.sources import Source
 from worker.trainer.splitting import key_of
 from worker.trainer.templates import TemplateRejects
 from worker.trainer.tokensets import Cache, Part, TokenSet, gathered, numbered
+from worker.trainer.words import Words
 
 VERSION = 1  # of what tokens look like; another one makes every kept set void
 _ROWS = 1000  # a process codes so many at a time
@@ -35,7 +37,10 @@ _ALONE = 4000  # up to so many rows a second process is not worth its start
 _COMPARED = 256  # one row of so many is coded both ways
 _WATCH_SECONDS = 1.0
 
+_MANY_NEW = 2  # words a row: from so many on it pays to look them up together
+
 Told = Callable[[int, int], None]
+OrRefused = masks.Rendered | TemplateRejects
 
 
 class Unfaithful(Exception):
@@ -94,43 +99,63 @@ class Coding:
     """Codes rows part by part, in whichever process."""
 
     def __init__(self, chat: Chat, *, assistant_only: bool, plain: bool) -> None:
-        self.chat, self.assistant_only, self.plain = chat, assistant_only, plain
+        self._chat, self.assistant_only, self.plain = chat, assistant_only, plain
+        self._coder = chat.whole if plain else chat.quick
+        self._many_new = True
 
     def part(self, source: Source) -> Part:
         """Return the tokens of all rows of ``source``."""
-        ids: list[bytes] = []
-        trained: list[bytes] = []
         keys: list[int] = []
-        refused: list[tuple[int, str]] = []
-        for number, example in enumerate(source.examples(range(len(source)))):
+        rendered: list[OrRefused] = []
+        for example in source.examples(range(len(source))):
             keys.append(key_of(example.messages))
-            try:
-                coded = self._coded(example.messages, example.tools, number)
-            except TemplateRejects as error:
-                refused.append((number, str(error)))
-                coded = masks.Coded(b"", b"")
-            ids.append(coded.ids)
-            trained.append(coded.trained)
+            rendered.append(self._rendered(example))
+        coded = self._all_coded(rendered)
+        tokens = [one if isinstance(one, masks.Coded) else masks.Coded(b"", b"") for one in coded]
         return Part(
-            b"".join(ids),
-            b"".join(trained),
-            [len(one) for one in trained],
+            b"".join(one.ids for one in tokens),
+            b"".join(one.trained for one in tokens),
+            [len(one.trained) for one in tokens],
             keys,
             source.lines.tolist(),
             source.places.tolist(),
-            refused,
+            [(at, str(one)) for at, one in enumerate(coded) if isinstance(one, TemplateRejects)],
         )
 
-    def _coded(self, messages: masks.Turns, tools: masks.Tools, number: int) -> masks.Coded:
-        chat = self.chat
-        code = partial(masks.code, chat, messages, tools, assistant_only=self.assistant_only)
-        if self.plain:
-            return code(coder=chat.whole)
-        coded = code(coder=chat.quick)
-        compared = number % _COMPARED == 0 and chat.quick is not chat.whole
-        if compared and coded != code(coder=chat.whole):
-            raise Unfaithful
+    def _all_coded(self, rendered: Sequence[OrRefused]) -> list[masks.Coded | TemplateRejects]:
+        """Code rows; while many words are new, all new ones are looked up at once before."""
+        words = self._coder if isinstance(self._coder, Words) else None
+        many, new = _MANY_NEW * len(rendered), 0
+        if words is not None and self._many_new:
+            new = words.learn(one.text for one in rendered if isinstance(one, masks.Rendered))
+        missed = words.missed if words is not None else 0
+        coded = [self._coded(one, number) for number, one in enumerate(rendered)]
+        self._many_new = words is not None and new + words.missed - missed > many
         return coded
+
+    def _rendered(self, example: Example) -> OrRefused:
+        try:
+            return masks.rendered(
+                self._chat, example.messages, example.tools, assistant_only=self.assistant_only
+            )
+        except TemplateRejects as error:
+            return error
+
+    def _coded(self, one: OrRefused, number: int) -> masks.Coded | TemplateRejects:
+        if isinstance(one, TemplateRejects):
+            return one
+        found = _tried(one, self._coder)
+        compared = number % _COMPARED == 0 and self._coder is not self._chat.whole
+        if compared and str(found) != str(_tried(one, self._chat.whole)):
+            raise Unfaithful
+        return found
+
+
+def _tried(one: masks.Rendered, coder: Coder) -> masks.Coded | TemplateRejects:
+    try:
+        return masks.coded(one, coder)
+    except TemplateRejects as error:
+        return error
 
 
 def _here(coding: Coding, source: Source, told: Told | None) -> Iterator[Part]:

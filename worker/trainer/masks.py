@@ -19,6 +19,18 @@ class Coded(NamedTuple):
     trained: bytes
 
 
+class Rendered(NamedTuple):
+    """A conversation's text, and where in it a turn to learn begins or ends, in order.
+
+    ``cuts`` is None where everything is learned. ``prefixes`` says that each cut was found by
+    rendering what stands before it.
+    """
+
+    text: str
+    cuts: Sequence[int] | None
+    prefixes: bool
+
+
 def code(
     chat: Chat,
     messages: Turns,
@@ -31,23 +43,35 @@ def code(
 
     The first token is never learned: nothing stands before it. Turns of ``weight`` 0 are read only.
     """
-    template, coder = chat.template(tools), coder or chat.quick
+    return coded(
+        rendered(chat, messages, tools, assistant_only=assistant_only), coder or chat.quick
+    )
+
+
+def rendered(chat: Chat, messages: Turns, tools: Tools = None, *, assistant_only: bool) -> Rendered:
+    """Return a conversation as the template writes it, and where what is learned lies in it."""
+    template = chat.template(tools)
     turns = [for_template(message) for message in messages]
     if not assistant_only:
-        ids, _ = coder.code(template.render(turns, tools=tools), ())
-        return Coded(ids, _mask(len(ids) // ID.itemsize, [(0, len(ids) // ID.itemsize)]))
+        return Rendered(template.render(turns, tools=tools), None, prefixes=False)
     if template.has_markers:
         text, spans = template.render_marked(turns, tools=tools)
     else:
         text, spans = _by_prefixes(template, turns, tools)
-    spans = _learned(messages, spans)
-    cuts = [place for span in spans for place in span]
+    cuts = [place for span in _learned(messages, spans) for place in span]
+    return Rendered(text, cuts, prefixes=not template.has_markers)
+
+
+def coded(one: Rendered, coder: Coder) -> Coded:
+    """Return the tokens of a rendered conversation, each learned or not."""
     try:
-        ids, places = coder.code(text, cuts, prefixes=not template.has_markers)
+        ids, places = coder.code(one.text, one.cuts or (), prefixes=one.prefixes)
     except NoBoundary as error:
-        raise TemplateRejects(_half(text, error.place)) from None
-    stretches = list(zip(places[::2], places[1::2], strict=True))
-    return Coded(ids, _mask(len(ids) // ID.itemsize, stretches))
+        raise TemplateRejects(_half(one.text, error.place)) from None
+    size = len(ids) // ID.itemsize
+    if one.cuts is None:
+        return Coded(ids, _mask(size, [(0, size)]))
+    return Coded(ids, _mask(size, list(zip(places[::2], places[1::2], strict=True))))
 
 
 def for_template(message: Mapping[str, Any]) -> Mapping[str, Any]:
