@@ -15,6 +15,7 @@ from tests.browser.box import EMAIL, PASSWORD, Box, browser, chromium, running_b
 
 TARGET = Path(".screenshots")
 WIDTHS = {1280: 900, 390: 844}
+SECTIONS = ("examples", "tokens", "repeats", "splits", "versions", "repairs", "columns")
 PAGES = {
     "queue": "/",
     "datasets": "/datasets",
@@ -86,6 +87,8 @@ def main() -> None:
         for place, name in enumerate(("dataset-clean", "dataset-problems")):
             link = page.locator("table a.medium").nth(place).get_attribute("href")
             addresses[name] = f"{box.url}{link}"
+        for section in SECTIONS:
+            addresses[f"dataset-{section}"] = f"{addresses['dataset-problems']}/{section}"
         state = first.storage_state()
         for width, height in WIDTHS.items():
             for theme in ("light", "dark"):

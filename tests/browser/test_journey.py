@@ -3,6 +3,7 @@
 Knows roles, labels and texts only; nothing is patched. One box serves all tests of this file.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.box import Box, browser, chromium, running_box
-from tests.browser.screenshots import PAGES, enter
+from tests.browser.screenshots import PAGES, SECTIONS, enter
 
 AXE = Path("web/node_modules/axe-core/axe.min.js")
+expect.set_options(timeout=60_000)  # two cores, busy with other tests
 SLOW = 300_000  # ms: a training on two busy cores
 
 pytestmark = [
@@ -87,6 +89,51 @@ def test_a_newcomer_launches_watches_evaluates_and_compares(page: Page, box: Box
     expect(page.get_by_role("link", name="second").first).to_be_visible()
 
 
+TABLE = "question,answer\n" + "".join(
+    f'Where is order {number}?,"Order {number} has left, {number} days ago."\n'
+    for number in range(40)
+)
+
+
+def test_a_table_with_other_columns_becomes_a_dataset_that_is_understood(
+    page: Page, box: Box
+) -> None:
+    """Uploads a CSV, names its columns, drops a copy, counts tokens, splits it for a run."""
+    page.goto(f"{box.url}/datasets")
+    content = (TABLE + TABLE.splitlines()[1] + "\n").encode()
+    file = {"name": "orders.csv", "mimeType": "text/csv", "buffer": content}
+    page.locator("input[type=file]").first.set_input_files([file])
+    page.get_by_role("link", name="orders").first.click()
+    expect(page.get_by_text("missing_messages").first).to_be_visible()
+
+    page.get_by_role("link", name="Columns…").click()
+    page.get_by_label("What are the rows?").select_option("prompt_completion")
+    expect(page.get_by_label("prompt")).to_have_value("question")
+    expect(page.get_by_label("completion")).to_have_value("answer")
+    page.get_by_role("button", name="Check the rows again").click()
+    expect(page.get_by_text("duplicate_row").first).to_be_visible()
+
+    page.get_by_role("link", name="Repairs…").click()
+    page.get_by_label("Drop exact copies").check()
+    page.get_by_role("button", name="Show what changes").click()
+    expect(page.get_by_text("the row is left out")).to_be_visible()
+    page.get_by_role("button", name="Save as v2").click()
+    expect(page.get_by_text("No problem in any line.")).to_be_visible()
+
+    page.get_by_role("link", name="Tokens").click()
+    page.get_by_role("button", name="Count tokens").click()
+    expect(page.get_by_text("Tokens an epoch")).to_be_visible()
+    expect(page.locator(".tok.on").nth(3)).to_be_visible()
+
+    page.get_by_role("link", name="Splits").click()
+    page.get_by_label("Share held out").fill("0.2")
+    page.get_by_role("button", name="Keep this split").click()
+    expect(page.get_by_text("validation 8")).to_be_visible()
+    page.get_by_role("link", name="New run", exact=True).last.click()
+    page.wait_for_url("**/runs/new?**")
+    expect(page.locator("[name='data.split']")).to_have_value(re.compile("spl_"))
+
+
 def test_the_keyboard_alone_launches_a_run(page: Page, box: Box) -> None:
     """From the queue: N opens the form, Ctrl Enter adds the run to the queue."""
     page.goto(box.url)
@@ -115,7 +162,11 @@ def test_no_page_has_a_serious_barrier_or_scrolls_sideways(
     runs = page.request.get(f"{box.url}/api/v1/runs").json()["items"]
     datasets = page.request.get(f"{box.url}/api/v1/datasets").json()["items"]
     addresses = [*PAGES.values(), *(f"/runs/{run['id']}" for run in runs[-1:])]
-    addresses += [f"/datasets/{dataset['id']}" for dataset in datasets]
+    addresses += [
+        f"/datasets/{one['id']}{section}"
+        for one in datasets
+        for section in ("", *(f"/{name}" for name in SECTIONS))
+    ]
     wrong: list[str] = []
     for address in addresses:
         seen.goto(box.url + address)
