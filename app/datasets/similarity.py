@@ -2,7 +2,7 @@
 
 Each row's words become numbers and MinHash bands, by several processes (``words``, ``minhash``);
 rows that share a band are then compared word by word (``candidates``). The words' numbers lie in a
-file meanwhile, so memory is some 120 bytes a row beside a few blocks of rows. Copies are found by
+file meanwhile, so memory is some 250 bytes a row beside a few blocks of rows. Copies are found by
 their hashes (``copies``); only the first of them is compared here.
 """
 
