@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.datasets.containers.base import Item
+from app.datasets.containers.base import Item, fault_of
 from app.datasets.containers.json_array import JsonArray
 from app.datasets.problems import Code
 from tests.unit.containers import Taken, cleaned, conversations
@@ -119,6 +119,13 @@ def test_what_is_no_object_is_a_row_of_its_own() -> None:
 
     assert taken.lines == [2, 3, 3, 3, 3, 4, 4]
     assert taken.raw[1:] == [b"null", b"12", b'"x,]y"', b"nonsense here", b"[1]", b"}"]
+
+
+def test_a_mark_between_rows_is_a_broken_row() -> None:
+    taken = Taken(b"[\n\xef\xbb\xbf, " + LINES[0] + b", \0]")
+
+    assert (taken.values, len(taken.raw)) == ([ROWS[0]], 3)
+    assert {fault.code for fault in map(fault_of, taken.raw) if fault} == {Code.INVALID_JSON}
 
 
 @pytest.mark.parametrize(

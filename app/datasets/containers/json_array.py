@@ -10,6 +10,7 @@ from typing import IO
 from app.datasets.containers.base import MARK, Fault, Interrupted, IsBad, Item, Note, marked
 from app.datasets.containers.elements import Element, Elements
 from app.datasets.containers.jsonl import too_long
+from app.datasets.lines import BOM
 from app.datasets.problems import Code
 from app.datasets.rows import parse
 
@@ -46,7 +47,7 @@ class JsonArray:
 def _row(element: Element) -> bytes:
     if element.data is None:
         return marked(too_long(element.size))
-    if element.is_whole and not element.data.startswith(MARK):
+    if element.is_whole and not element.data.startswith((MARK, BOM)):
         return element.data.replace(b"\n", b"\r")
     return marked(_fault(element.data, is_last=element.is_last))
 
