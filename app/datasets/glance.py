@@ -117,7 +117,7 @@ class Glancing:
 
     def look(self) -> None:
         """Look at all lines."""
-        edges = np.arange(0, int(self._ends[-1]), _CACHED)
+        edges = np.arange(0, int(self._ends[-1]) + 1, _CACHED)
         cuts = np.unique(np.append(np.searchsorted(self._starts, edges), len(self._starts)))
         codes = np.frombuffer(self._data, dtype=np.uint8)
         # Where every line is in braces no row can go on behind its end, so a row a line it is.
