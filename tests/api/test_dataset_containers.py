@@ -148,6 +148,17 @@ def test_bytes_that_are_not_utf8_are_one_problem_of_their_record(
     assert dataset["errors"] == 2
 
 
+@pytest.mark.parametrize("content", [b"\n", b"\r\n", b"\xef\xbb\xbf\n", gzip.compress(b"\n")])
+def test_blank_lines_alone_are_an_empty_file(
+    client: Client, session: Session, content: bytes
+) -> None:
+    dataset = checked(client, session, content)
+
+    found = client.get(f"{DATASETS}/{dataset['id']}/problems").json()["by_code"]
+    assert dataset["status"] == "invalid"
+    assert (found["empty_file"], found["blank_line"]) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("content", "code"),
     [
