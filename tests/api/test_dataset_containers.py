@@ -148,7 +148,9 @@ def test_bytes_that_are_not_utf8_are_one_problem_of_their_record(
     assert dataset["errors"] == 2
 
 
-@pytest.mark.parametrize("content", [b"\n", b"\r\n", b"\xef\xbb\xbf\n", gzip.compress(b"\n")])
+@pytest.mark.parametrize(
+    "content", [b"\n", b"\r\n", b"\xef\xbb\xbf\n", gzip.compress(b"\n", mtime=0)]
+)
 def test_blank_lines_alone_are_an_empty_file(
     client: Client, session: Session, content: bytes
 ) -> None:
@@ -164,10 +166,10 @@ def test_blank_lines_alone_are_an_empty_file(
     [
         (b"[]", "empty_file"),
         (b"messages,source\n", "empty_file"),
-        (gzip.compress(b""), "empty_file"),
+        (gzip.compress(b"", mtime=0), "empty_file"),
         (parquet()[:-9], "unknown_format"),
-        (gzip.compress(parquet())[:-20], "unknown_format"),
-        (gzip.compress(gzip.compress(b"{}")), "unknown_format"),
+        (gzip.compress(parquet(), mtime=0)[:-20], "unknown_format"),
+        (gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0), "unknown_format"),
     ],
 )
 def test_a_file_without_readable_rows_has_one_problem(
