@@ -22,7 +22,7 @@ from app.datasets.formats.messages import MESSAGES
 from app.datasets.formats.secrets import masked
 from app.datasets.formats.text import may_hold_controls, text_findings
 from app.datasets.glance import Bytes, Glancing, Numbers, hash_of
-from app.datasets.lines import BOM, LINE_LIMIT, Block
+from app.datasets.lines import BOM, LINE_LIMIT, View
 from app.datasets.problems import CATALOGUE, DETAIL_PER_CODE, Code, Problem, Severity
 from app.datasets.rows import Broken, parse
 from app.datasets.signs import rows_with_signs
@@ -32,7 +32,7 @@ from app.datasets.table import HAS_ERROR, HAS_WARNING, LARGEST_SIZE, RECORD
 _NO_HASH = bytes(16)
 _NO_ROW = 255  # instead of a row's flags: the line is blank
 _BLANKS = b" \t\r"
-_RETURN = ord("\r")
+_NEWLINE, _RETURN = b"\n\r"
 
 
 class Setup(msgspec.Struct):
@@ -85,14 +85,14 @@ class Checker:
         self._begin()
         return made
 
-    def take(self, block: Block) -> None:
+    def take(self, view: View) -> None:
         """Check the lines of a block."""
-        self._end = block.offset + block.size
-        if block.data is None:
-            self._skip(block.offset, block.size)
+        self._end = view.offset + view.size
+        if view.data is None:
+            self._skip(view.offset, view.size)
             return
-        data, offset = block.data, block.offset
-        if offset == 0 and data.startswith(BOM):
+        data, offset = view.data, view.offset
+        if offset == 0 and bytes(data[: len(BOM)]) == BOM:
             message = "the file begins with the bytes EF BB BF"
             self._add(0, Finding(Code.BOM, message), None)
             data, offset = data[len(BOM) :], len(BOM)
@@ -108,13 +108,13 @@ class Checker:
         self._records.append(np.array([row], dtype=RECORD).tobytes())
         self._line += 1
 
-    def _lines(self, data: bytes, offset: int) -> None:
+    def _lines(self, data: memoryview, offset: int) -> None:
         starts, ends = _bounds(data)
         signs = self._signs(data, starts)
         flags = np.zeros(len(starts), dtype=np.uint32)
         rest, hashes = self._glanced(data, starts, ends, signs)
         for at in rest:
-            line = data[starts[at] : ends[at]]
+            line = bytes(data[starts[at] : ends[at]])
             hashed, flags[at] = self._look(self._line + at, line, has_signs=at in signs)
             hashes[at] = np.frombuffer(hashed, dtype=np.uint8)
         made = np.empty(len(starts), dtype=RECORD)
@@ -125,12 +125,12 @@ class Checker:
         self._line += len(starts)
 
     def _glanced(
-        self, data: bytes, starts: Numbers, ends: Numbers, signs: frozenset[int]
+        self, data: memoryview, starts: Numbers, ends: Numbers, signs: frozenset[int]
     ) -> tuple[list[int], Bytes]:
         """Count the rows that need no other look; return the places of the others, and hashes."""
         if not self._can_glance or (ends - starts).max() > LINE_LIMIT:
             return list(range(len(starts))), np.zeros((len(starts), 16), dtype=np.uint8)
-        told = [at for at in signs if _tells(data[starts[at] : ends[at]])]
+        told = [at for at in signs if _tells(bytes(data[starts[at] : ends[at]]))]
         glancing = Glancing(data, starts, ends)
         glancing.look()
         seen = glancing.seen(told)
@@ -221,20 +221,14 @@ def is_error(code: Code) -> bool:
     return CATALOGUE[code].severity is Severity.ERROR
 
 
-def _bounds(data: bytes) -> tuple[Numbers, Numbers]:
+def _bounds(data: memoryview) -> tuple[Numbers, Numbers]:
     """Return where the lines of a block start and end, without their endings."""
-    found: list[int] = []
-    at = data.find(b"\n")
-    while at >= 0:
-        found.append(at)
-        at = data.find(b"\n", at + 1)
-    if not data.endswith(b"\n"):
-        found.append(len(data))
-    ends = np.array(found, dtype=np.int64)
+    codes = np.frombuffer(data, dtype=np.uint8)
+    ends = np.flatnonzero(codes == _NEWLINE)
+    if codes[-1] != _NEWLINE:
+        ends = np.append(ends, len(codes))
     starts = np.append(0, ends[:-1] + 1)
-    if b"\r" in data:
-        ends -= (np.frombuffer(data, dtype=np.uint8)[ends - 1] == _RETURN) & (ends > starts)
-    return starts, ends
+    return starts, ends - ((codes[ends - 1] == _RETURN) & (ends > starts))
 
 
 def _tells(line: bytes) -> bool:

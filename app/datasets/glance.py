@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, pairwise
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
@@ -63,10 +63,12 @@ _REMEMBERED, _LONGEST = 10_000, 500  # orders of roles, and the turns of one
 _BROKEN = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 
 _row, _wide_row = msgspec.json.Decoder(_Row), msgspec.json.Decoder(_WideRow)
-_pack = msgspec.msgpack.Encoder(order="deterministic").encode
+_packer = msgspec.msgpack.Encoder(order="deterministic")
+_pack, _pack_into = _packer.encode, _packer.encode_into
 _digest = xxhash.xxh3_128_digest
 _messages_of = attrgetter("messages")
 _content_of, _role_of = attrgetter("content"), attrgetter("role")
+_end_of = itemgetter(-1)
 
 
 def hash_of(row: Any, data: bytes) -> bytes:
@@ -106,13 +108,15 @@ _NUMBERS = _Roles({role: number for number, role in enumerate(_ROLES)})
 class Glancing:
     """Looks at lines, a cacheful at a time, and puts together what was seen of all of them."""
 
-    def __init__(self, data: bytes, starts: Numbers, ends: Numbers) -> None:
+    def __init__(self, data: memoryview | bytes, starts: Numbers, ends: Numbers) -> None:
         """Begin with some lines of ``data``, by where they start and end without their endings."""
         self._data, self._starts, self._ends = data, starts, ends
         self._places: list[Numbers] = []
         self._hashes: list[bytes] = []
         self._roles = bytearray()
-        self._turns, self._lengths, self._bare = array("q"), array("q"), array("q")
+        self._turns, self._lengths, self._last = array("q"), array("q"), array("q")
+        self._blank: set[int] = set()  # lines of rows with a turn that has only white space
+        self._packed = bytearray()
         self._columns: dict[str, list[Numbers]] = {}  # name → lines of the rows that have it
 
     def look(self) -> None:
@@ -130,7 +134,7 @@ class Glancing:
         """Return those rows of some lines that may be good, and which lines they are."""
         starts, ends = self._starts[first:end].tolist(), self._ends[first:end].tolist()
         if in_braces:
-            block = memoryview(self._data)[starts[0] : ends[-1]]
+            block = self._data[starts[0] : ends[-1]]
             for decoder in (_row, _wide_row):
                 with suppress(*_BROKEN):
                     rows = decoder.decode_lines(block)
@@ -151,7 +155,17 @@ class Glancing:
         self._turns.extend(map(len, messages))
         self._roles += bytes(map(_NUMBERS.__getitem__, map(_role_of, every)))
         self._lengths.extend(map(len, texts))
-        self._bare.extend(map(len, map(str.strip, texts)))
+        if all(messages):
+            self._last.extend(map(len, map(str.strip, map(_content_of, map(_end_of, messages)))))
+        else:
+            ends = (turns[-1].content if turns else "" for turns in messages)
+            self._last.extend(len(text.strip()) for text in ends)
+        if "" in texts or any(map(str.isspace, texts)):
+            self._blank.update(
+                place
+                for turns, place in zip(messages, places.tolist(), strict=True)
+                if any(not turn.content.strip() for turn in turns)
+            )
         self._hashes += self._hashed(rows, places)
         self._places.append(places)
         if rows and type(rows[0]) is _WideRow:
@@ -165,23 +179,27 @@ class Glancing:
 
     def _hashed(self, rows: list[Any], places: Numbers) -> list[bytes]:
         with suppress(*_BROKEN):
-            return list(map(_digest, map(_pack, rows)))
+            found: list[bytes] = []
+            for row in rows:
+                _pack_into(row, self._packed)
+                found.append(_digest(self._packed))
+            return found
         spans = zip(self._starts[places].tolist(), self._ends[places].tolist(), strict=True)
         return [
-            hash_of(row, self._data[start:end])
+            hash_of(row, bytes(self._data[start:end]))
             for row, (start, end) in zip(rows, spans, strict=True)
         ]
 
     def seen(self, but_not: Sequence[int]) -> Glance:
         """Return what was seen of all lines; some are known not to be good."""
         places = np.concatenate(self._places)
-        turns, bare = _numbers(self._turns), _numbers(self._bare)
+        turns = _numbers(self._turns)
         ends = np.cumsum(turns)
         of_row = np.repeat(np.arange(len(turns)), turns)
         good = _in_order(bytes(self._roles), ends - turns, ends)
-        good[of_row[bare == 0]] = False
-        good[good] = bare[ends[good] - 1] >= SHORT_ANSWER_CHARACTERS
-        good[np.isin(places, but_not)] = False
+        good &= _numbers(self._last) >= SHORT_ANSWER_CHARACTERS
+        if but_not or self._blank:
+            good[np.isin(places, [*but_not, *self._blank])] = False
         kept = good[of_row]
         is_good = np.zeros(len(self._starts), dtype=np.bool_)
         is_good[places[good]] = True

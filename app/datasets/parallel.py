@@ -12,7 +12,7 @@ from typing import IO
 
 from app.datasets.checking import Checker, Part, Setup
 from app.datasets.crew import shared
-from app.datasets.lines import blocks
+from app.datasets.lines import views
 from app.datasets.problems import Code
 
 PART_BYTES = 8 * 2**20
@@ -44,10 +44,10 @@ def _path_of(stream: IO[bytes]) -> str | None:
 
 def _alone(stream: IO[bytes], setup: Setup, full: Full) -> Generator[Part]:
     checker, taken = Checker(setup), 0
-    for block in blocks(stream):
+    for view in views(stream):
         checker.full = full()
-        checker.take(block)
-        taken += block.size
+        checker.take(view)
+        taken += view.size
         if taken >= PART_BYTES:
             yield checker.part()
             taken = 0
@@ -67,8 +67,8 @@ def _check(path: str, setup: Setup, work: tuple[Span, frozenset[Code]]) -> Part:
     checker.full = full
     with Path(path).open("rb", buffering=0) as stream:
         stream.seek(start)
-        for block in blocks(stream, start, end):
-            checker.take(block)
+        for view in views(stream, start, end):
+            checker.take(view)
     return checker.part()
 
 

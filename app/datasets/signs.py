@@ -59,7 +59,7 @@ def _sieve() -> Any:
     return database
 
 
-def rows_with_signs(block: bytes, starts: npt.NDArray[np.int64]) -> frozenset[int]:
+def rows_with_signs(block: memoryview | bytes, starts: npt.NDArray[np.int64]) -> frozenset[int]:
     """Return which rows of ``block`` need a look at their text; ``starts`` are their offsets."""
     if hyperscan is None:
         return frozenset(range(len(starts)))

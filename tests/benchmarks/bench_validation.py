@@ -1,59 +1,104 @@
-"""How fast validation reads, beside `json.loads` of each line in the same run.
+"""How fast the first stage reads, beside `datasets.load_dataset("json")` on the same file.
 
-python -m tests.benchmarks.bench_validation [megabytes]
+python -m tests.benchmarks validation [--megabytes 300]
+
+Each way runs in a process of its own: wall time, its processor time, and the most memory it held.
 """
 
+import argparse
 import json
-import random
+import os
+import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from tests.benchmarks.chat import write_rows
+
+_ROUNDS = 3
+_PEER = """
+import datasets, sys
+datasets.disable_progress_bars()
+datasets.load_dataset("json", data_files=sys.argv[1], split="train", cache_dir=sys.argv[2])
+"""
+_OURS = """
+import sys
 from app.datasets.validation import validate
-
-_WORDS = 5_000
-_ROW_WORDS = (10, 150)
-
-
-def write_rows(path: Path, size: int) -> int:
-    """Write about ``size`` bytes of conversations of unlike words; return how many rows."""
-    chance = random.Random(1)
-    words = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(_WORDS)]
-    rows = 0
-    with path.open("w", encoding="utf-8") as file:
-        while file.tell() < size:
-            turns = [
-                {
-                    "role": role,
-                    "content": " ".join(chance.choices(words, k=chance.randint(*_ROW_WORDS))),
-                }
-                for role in ("user", "assistant")
-            ]
-            file.write(json.dumps({"messages": turns}) + "\n")
-            rows += 1
-    return rows
+with open(sys.argv[1], "rb") as stream:
+    report = validate(stream, emit=lambda _: None, processes=int(sys.argv[2]))
+assert report.examples and not report.errors, report
+"""
+# What a way costs by itself, without the start of Python and its imports.
+_TIMED = """
+import json, os, resource, sys, time
+{imports}
+start, spent = time.perf_counter(), time.process_time()
+{code}
+own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+print(json.dumps({{
+    "wall": time.perf_counter() - start,
+    "cpu": time.process_time() - spent,
+    "memory": max(own.ru_maxrss, others.ru_maxrss) * 1024,
+}}))
+"""
 
 
-def main(megabytes: int) -> None:
-    """Print both speeds."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "rows.jsonl"
+def _run(code: str, *arguments: str) -> dict[str, Any]:
+    lines = code.strip().splitlines()
+    imports = "\n".join(line for line in lines if line.startswith(("import ", "from ")))
+    rest = "\n".join(line for line in lines if not line.startswith(("import ", "from ")))
+    program = _TIMED.format(imports=imports, code=rest)
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _best(code: str, *arguments: str) -> dict[str, Any]:
+    """Return the quickest of some rounds; the file is in memory then for all."""
+    rounds = [_run(code, *arguments) for _ in range(_ROUNDS)]
+    best = min(rounds, key=lambda one: one["wall"])
+    return best | {"cpu": min(one["cpu"] for one in rounds)}
+
+
+def main(options: Sequence[str] = ()) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="validation")
+    parser.add_argument("--megabytes", type=int, default=300)
+    megabytes = parser.parse_args(list(options)).megabytes
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = folder / "rows.jsonl"
         rows = write_rows(path, megabytes * 1_000_000)
         size = path.stat().st_size / 1e6
-        start = time.perf_counter()
-        with path.open("rb") as stream:
-            for line in stream:
-                json.loads(line)
-        peer = time.perf_counter() - start
-        with path.open("rb") as stream:
-            report = validate(stream, emit=lambda problem: None)
-        ours = time.perf_counter() - start - peer
-    sys.stdout.write(
-        f"{size:.0f} MB, {rows:,} rows, {report.errors} errors, {report.warnings} warnings\n"
-        f"validate   {size / ours:7.1f} MB/s\njson.loads {size / peer:7.1f} MB/s\n"
+        print(
+            f"{size:.0f} MB, {rows:,} rows of {1e6 * size / rows:,.0f} bytes; "
+            f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+        )
+        peers = [
+            _run(_PEER, str(path), str(folder / f"cache-{number}")) for number in range(_ROUNDS)
+        ]
+        peer = min(peers, key=lambda one: one["wall"])
+        one, two = _best(_OURS, str(path), "1"), _best(_OURS, str(path), "2")
+    _print("load_dataset, reading only", size, peer)
+    _print("first stage, one core", size, one)
+    _print("first stage, two processes", size, two)
+    by_processor = peer["cpu"] / one["cpu"]
+    print(
+        f"one core is {peer['wall'] / one['wall']:.1f} × the peer by the clock, "
+        f"{by_processor:.1f} × by processor time (bar: 2); "
+        f"two processes are {one['wall'] / two['wall']:.2f} × one (bar: 1.7)"
+    )
+
+
+def _print(name: str, size: float, figures: dict[str, Any]) -> None:
+    print(
+        f"{name:<28} {size / figures['wall']:6.0f} MB/s by the clock, "
+        f"{size / figures['cpu']:6.0f} by its own processor time, "
+        f"{figures['memory'] / 2**20:5.0f} MiB"
     )
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
+    main(sys.argv[1:])

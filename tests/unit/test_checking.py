@@ -15,7 +15,7 @@ from app.datasets.checking import Checker, Part, Setup
 from app.datasets.formats.secrets import FORMS, find_secrets
 from app.datasets.formats.text import TOKENS
 from app.datasets.glance import Glancing, hash_of
-from app.datasets.lines import Block
+from app.datasets.lines import View
 from app.datasets.problems import Problem
 from app.datasets.signs import rows_with_signs
 from app.datasets.validation import Report, validate
@@ -89,7 +89,7 @@ def part_of(data: bytes, *, thorough: bool = False) -> Part:
     if thorough:
         checker._can_glance = False
         checker._signs = lambda block, starts: frozenset(range(len(starts)))
-    checker.take(Block(0, data, len(data)))
+    checker.take(View(0, memoryview(data), len(data)))
     return checker.part()
 
 
