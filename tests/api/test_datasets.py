@@ -36,7 +36,11 @@ def upload(client: Client, content: bytes = CONTENT, **fields: Any) -> Any:
     return client.post(DATASETS, files={"file": (name, content)}, data=fields, headers=headers)
 
 
-def analysed(session: Session, dataset: dict[str, Any]) -> DatasetVersion:
+def analysed(
+    session: Session,
+    dataset: dict[str, Any],
+    progress: analysis.Progress = lambda _share, _sentence: None,
+) -> DatasetVersion:
     """Check the newest version of an uploaded dataset, as the worker does."""
     version = session.get_one(DatasetVersion, dataset["versions"][0]["id"])
 
@@ -46,7 +50,7 @@ def analysed(session: Session, dataset: dict[str, Any]) -> DatasetVersion:
         session.flush()
 
     storage = get_storage(get_settings())
-    analysis.analyse(opened, storage=storage, version_id=version.id, progress=lambda _, __: None)
+    analysis.analyse(opened, storage=storage, version_id=version.id, progress=progress)
     return version
 
 
@@ -190,6 +194,44 @@ def test_a_check_that_starts_again_leaves_one_whole_report(
 
     lines = session.scalars(select(ProblemRow.line).order_by(ProblemRow.line)).all()
     assert list(lines) == [4, 5, 6, 7]
+
+
+class Killed(Exception):
+    """The worker is gone."""
+
+
+def test_the_first_stage_is_seen_while_the_second_runs_and_forgotten_when_it_starts_again(
+    client: Client, session: Session
+) -> None:
+    made = upload(client, BAD, name="boxes").json()
+
+    def kill(_share: float, sentence: str) -> None:
+        if sentence.startswith("comparing"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        analysed(session, made, kill)
+
+    shown = client.get(f"{DATASETS}/{made['id']}").json()
+    assert (shown["status"], shown["examples"], shown["errors"]) == ("checking", 4, 2)
+    assert client.get(f"{DATASETS}/{made['id']}/problems").json()["total"] == 4
+    assert client.get(f"{DATASETS}/{made['id']}/examples").json()["total"] == 6
+    version = session.get_one(DatasetVersion, made["versions"][0]["id"])
+    assert (version.first_stage_at is None, version.checked_at is None) == (False, True)
+
+    with pytest.raises(Killed):
+        analysed(session, made, lambda _share, _sentence: _killed())
+    version = session.get_one(DatasetVersion, version.id)
+    assert (version.first_stage_at, version.errors, version.by_code) == (None, None, None)
+    assert client.get(f"{DATASETS}/{made['id']}/problems").json()["items"] == []
+
+    version = analysed(session, made)
+    assert (version.status, version.errors) == ("invalid", 2)
+    assert not (get_settings().data_folder / "checks" / version.id).exists()
+
+
+def _killed() -> None:
+    raise Killed
 
 
 def test_a_check_that_fails_says_that_we_failed(client: Client, session: Session) -> None:

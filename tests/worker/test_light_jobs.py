@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.datasets.check import parallel
 from app.datasets.models import DatasetVersion
 from app.jobs import service as jobs
 from app.jobs.state import JobKind, JobStatus, StopMode
@@ -43,6 +44,21 @@ def test_an_upload_is_checked(box: Box) -> None:
     assert box.job(job_id).status == JobStatus.SUCCEEDED
     version = _version(box, version_id)
     assert (version.status, version.errors) == ("invalid", 1)
+
+
+def test_a_large_upload_is_checked_by_several_processes(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "LARGE", 1)
+    monkeypatch.setattr(parallel, "PART_BYTES", 500)
+    rows = [conversation(f"Where is parcel {n}?", f"It is in box {n}.") for n in range(50)]
+    job_id, version_id = _queue_check(box, jsonl([*rows, {"messages": []}]))
+
+    supervisor.serve(Lane.LIGHT)
+
+    assert box.job(job_id).status == JobStatus.SUCCEEDED
+    version = _version(box, version_id)
+    assert (version.examples, version.errors, version.container) == (50, 1, "jsonl")
 
 
 def test_a_check_that_breaks_says_so_on_the_version_too(box: Box) -> None:
