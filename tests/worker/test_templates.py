@@ -1,11 +1,12 @@
 """Well-known chat templates: our ids are those of Transformers, and only answers are learned."""
 
 import json
+import random
 import unicodedata
 from collections.abc import Sequence
 from datetime import date
 from functools import cache
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from jinja2.exceptions import TemplateError
 from tests.fixtures.templates.families import FAMILIES, Family
 from worker.trainer import canonical, masks
 from worker.trainer.chat import Chat
-from worker.trainer.coding import Coder, Whole
+from worker.trainer.coding import Asked, Coder, Whole
 from worker.trainer.templates import ChatTemplate, TemplateRejects
 from worker.trainer.words import Words, words_of
 
@@ -243,12 +244,48 @@ def test_the_families_are_coded_by_words_where_that_is_proven() -> None:
 )
 def test_words_have_the_ids_of_the_whole(name: str, text: str) -> None:
     chat = chat_of(name)
-    whole = chat.whole.code(text, ())
-    assert chat.quick.code(text, ()) == whole
-    learned_before = words_of(chat.tokenizer)
-    assert learned_before is not None
-    learned_before.learn([text])
-    assert learned_before.code(text, ()) == whole
+    afresh = words_of(chat.tokenizer)
+    assert afresh is not None
+    asked = [Asked(text), Asked("<|im_end|>" + text), Asked(text[::-1]), *map(Asked, PLAIN)]
+    for coder in (chat.quick, afresh):
+        assert coder.code_all(asked) == chat.whole.code_all(asked)
+
+
+@pytest.mark.parametrize("name", ["chatml", "chatml_marked", "llama3", "gemma"])
+def test_many_new_words_at_once_have_the_ids_they_have_alone(name: str) -> None:
+    chance, chat = random.Random(1), chat_of(name)
+    parts = [
+        *"aB1.,'!/\n\t -",
+        "  ",
+        "\n\n",
+        ".\n",
+        " the",
+        " user\n",
+        "Hi",
+        "é",
+        "'s",
+        "12",
+        "\r\n",
+    ]
+    asked = [Asked("".join(chance.choices(parts, k=chance.randint(1, 30)))) for _ in range(3000)]
+    afresh = words_of(chat.tokenizer)
+    assert afresh is not None
+    assert afresh.code_all(asked) == chat.whole.code_all(asked)
+
+
+@pytest.mark.parametrize("name", ["chatml", "chatml_marked", "llama3", "gemma"])
+@many(200)
+@given(texts=st.lists(st.one_of(texts, st.text(max_size=8)), min_size=2, max_size=4))
+def test_a_cut_has_the_same_place_or_is_none_for_both(name: str, texts: list[str]) -> None:
+    chat = chat_of(name)
+    ends = list(accumulate(len(text) for text in texts))
+    for prefixes in (False, True):
+        asked = [Asked("".join(texts), ends[:-1], prefixes)]
+        (quick,), (whole,) = chat.quick.code_all(asked), chat.whole.code_all(asked)
+        if isinstance(whole, tuple):
+            assert quick == whole
+        else:
+            assert not isinstance(quick, tuple)
 
 
 def test_a_marker_within_a_macro_is_refused_not_misplaced() -> None:

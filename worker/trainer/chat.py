@@ -43,7 +43,7 @@ class Chat:
         self._today = today or date.today()  # noqa: DTZ011  # as the template tells it
 
     @cached_property
-    def whole(self) -> Coder:
+    def whole(self) -> Whole:
         """Codes single texts."""
         return Whole(self.tokenizer)
 

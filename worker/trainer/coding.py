@@ -1,12 +1,12 @@
 """From a rendered text to token ids, and to the tokens at which stretches of it begin and end.
 
-A cut of the text is only taken where it is a cut between tokens too; elsewhere ``NoBoundary`` is
-raised: no token is ever half learned. Knows a `tokenizers` tokenizer, no template and no torch.
+A cut of the text is only taken where it is a cut between tokens too; elsewhere it is said that it
+is none: no token is ever half learned. Knows a `tokenizers` tokenizer, no template and no torch.
 """
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer, processors
@@ -24,17 +24,27 @@ class NoBoundary(Exception):
         self.place = place
 
 
+class Asked(NamedTuple):
+    """A text to code, and the places in it, in order, whose places among the tokens are asked.
+
+    With ``prefixes`` the text up to each cut, coded by itself, must also give the same tokens as it
+    has in the whole.
+    """
+
+    text: str
+    cuts: Sequence[int] = ()
+    prefixes: bool = False
+
+
+# The ids, 4 bytes each, and how many tokens stand before each cut; or that a cut is none.
+Found = tuple[bytes, list[int]] | NoBoundary
+
+
 class Coder(Protocol):
     """Turns texts into ids."""
 
-    def code(
-        self, text: str, cuts: Sequence[int], *, prefixes: bool = False
-    ) -> tuple[bytes, list[int]]:
-        """Return the ids (4 bytes each) and, for each cut, how many tokens stand before it.
-
-        ``cuts`` are places in ``text``, in order. With ``prefixes`` the text up to each cut, coded
-        by itself, must also give the same tokens as it has in the whole. Raises ``NoBoundary``.
-        """
+    def code_all(self, asked: Sequence[Asked]) -> list[Found]:
+        """Return ids and cuts of each text, in order."""
         ...
 
 
@@ -67,29 +77,30 @@ class Whole:
         """Return all that the tokenizer says of a text."""
         return self.tokenizer.encode(text, add_special_tokens=False)
 
-    def code(
-        self, text: str, cuts: Sequence[int], *, prefixes: bool = False
-    ) -> tuple[bytes, list[int]]:
-        """Return ids and cuts; see ``Coder``."""
+    def code_all(self, asked: Sequence[Asked]) -> list[Found]:
+        """Return ids and cuts of each text; see ``Coder``."""
+        return [self._coded(*one) for one in asked]
+
+    def ids(self, text: str) -> bytes:
+        """Return the ids of a text."""
+        return np.array(self.encoding(text).ids, dtype=ID).tobytes()
+
+    def _coded(self, text: str, cuts: Sequence[int], prefixes: bool) -> Found:  # noqa: FBT001
         encoding = self.encoding(text)
         ids = encoding.ids
-        packed = np.array(ids, dtype=ID).tobytes()
-        if not cuts:
-            return packed, []
-        starts = [start for start, _ in encoding.offsets]
-        ends = [end for _, end in encoding.offsets]
+        starts = [start for start, _ in encoding.offsets] if cuts else []
+        ends = [end for _, end in encoding.offsets] if cuts else []
         places: list[int] = []
         for cut in cuts:
             place = bisect_left(starts, cut)
-            if place and ends[place - 1] > cut:
-                raise NoBoundary(cut)
-            if prefixes:
-                self._check(text, cut, ids[:place], starts)
+            is_within = place > 0 and ends[place - 1] > cut
+            if is_within or (prefixes and not self._is_same(text, cut, ids[:place], starts)):
+                return NoBoundary(cut)
             places.append(place)
-        return packed, places
+        return np.array(ids, dtype=ID).tobytes(), places
 
-    def _check(self, text: str, cut: int, before: Sequence[int], starts: Sequence[int]) -> None:
-        """Raise ``NoBoundary`` unless the text up to ``cut`` has the tokens ``before`` by itself.
+    def _is_same(self, text: str, cut: int, before: Sequence[int], starts: Sequence[int]) -> bool:
+        """Tell whether the text up to ``cut`` has the tokens ``before`` by itself too.
 
         An added token parts the text, so what stands before the last of them cannot change.
         """
@@ -97,10 +108,9 @@ class Whole:
         while last >= 0 and before[last] not in self._anchors:
             last -= 1
         if last == len(before) - 1:
-            return
+            return True
         start = starts[last] if last >= 0 else 0
-        if self._ids(text[start:cut]) != list(before[max(last, 0) :]):
-            raise NoBoundary(cut)
+        return self._ids(text[start:cut]) == list(before[max(last, 0) :])
 
     def _ids(self, text: str) -> list[int]:
         if (known := self._known.get(text)) is not None:

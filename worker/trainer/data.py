@@ -132,6 +132,8 @@ def example_of(
     try:
         row = mapped(_parsed(data.removeprefix(_BOM)), mapping)
         messages = FORMATS[form].conversation(row)
+        if messages is None:
+            raise ValueError("it is not one conversation")  # noqa: TRY301
         given = row["messages"] if form == "messages" else messages
         if not messages or not given or len(messages) != len(given):
             raise ValueError("a turn has no role, or one that is not known")  # noqa: TRY301
@@ -226,5 +228,4 @@ def render(
     chat = chat_of(tokenizer)
     turns = [masks.for_template(message) for message in messages]
     text = chat.template(tools).render(turns, tools=tools, ask=ask)
-    ids, _ = chat.whole.code(text, ())
-    return np.frombuffer(ids, dtype=ID).tolist()
+    return np.frombuffer(chat.whole.ids(text), dtype=ID).tolist()

@@ -22,14 +22,12 @@ from pathlib import Path
 from app.jobs.state import FailureKind
 from worker.trainer import canonical, masks
 from worker.trainer.chat import Chat
-from worker.trainer.coding import Coder
 from worker.trainer.data import Example
 from worker.trainer.failures import TrainerError
 from worker.trainer.sources import Source
 from worker.trainer.splitting import key_of
 from worker.trainer.templates import TemplateRejects
 from worker.trainer.tokensets import Cache, Part, TokenSet, gathered, numbered
-from worker.trainer.words import Words
 
 VERSION = 1  # of what tokens look like; another one makes every kept set void
 _ROWS = 1000  # a process codes so many at a time
@@ -37,7 +35,6 @@ _ALONE = 4000  # up to so many rows a second process is not worth its start
 _COMPARED = 256  # one row of so many is coded both ways
 _WATCH_SECONDS = 1.0
 
-_MANY_NEW = 2  # words a row: from so many on it pays to look them up together
 
 Told = Callable[[int, int], None]
 OrRefused = masks.Rendered | TemplateRejects
@@ -101,7 +98,6 @@ class Coding:
     def __init__(self, chat: Chat, *, assistant_only: bool, plain: bool) -> None:
         self._chat, self.assistant_only, self.plain = chat, assistant_only, plain
         self._coder = chat.whole if plain else chat.quick
-        self._many_new = True
 
     def part(self, source: Source) -> Part:
         """Return the tokens of all rows of ``source``."""
@@ -110,8 +106,8 @@ class Coding:
         for example in source.examples(range(len(source))):
             keys.append(key_of(example.messages))
             rendered.append(self._rendered(example))
-        coded = self._all_coded(rendered)
-        tokens = [one if isinstance(one, masks.Coded) else masks.Coded(b"", b"") for one in coded]
+        found = self._coded(rendered)
+        tokens = [one if isinstance(one, masks.Coded) else masks.Coded(b"", b"") for one in found]
         return Part(
             b"".join(one.ids for one in tokens),
             b"".join(one.trained for one in tokens),
@@ -119,19 +115,8 @@ class Coding:
             keys,
             source.lines.tolist(),
             source.places.tolist(),
-            [(at, str(one)) for at, one in enumerate(coded) if isinstance(one, TemplateRejects)],
+            [(at, str(one)) for at, one in enumerate(found) if isinstance(one, TemplateRejects)],
         )
-
-    def _all_coded(self, rendered: Sequence[OrRefused]) -> list[masks.Coded | TemplateRejects]:
-        """Code rows; while many words are new, all new ones are looked up at once before."""
-        words = self._coder if isinstance(self._coder, Words) else None
-        many, new = _MANY_NEW * len(rendered), 0
-        if words is not None and self._many_new:
-            new = words.learn(one.text for one in rendered if isinstance(one, masks.Rendered))
-        missed = words.missed if words is not None else 0
-        coded = [self._coded(one, number) for number, one in enumerate(rendered)]
-        self._many_new = words is not None and new + words.missed - missed > many
-        return coded
 
     def _rendered(self, example: Example) -> OrRefused:
         try:
@@ -141,21 +126,15 @@ class Coding:
         except TemplateRejects as error:
             return error
 
-    def _coded(self, one: OrRefused, number: int) -> masks.Coded | TemplateRejects:
-        if isinstance(one, TemplateRejects):
-            return one
-        found = _tried(one, self._coder)
-        compared = number % _COMPARED == 0 and self._coder is not self._chat.whole
-        if compared and str(found) != str(_tried(one, self._chat.whole)):
-            raise Unfaithful
-        return found
-
-
-def _tried(one: masks.Rendered, coder: Coder) -> masks.Coded | TemplateRejects:
-    try:
-        return masks.coded(one, coder)
-    except TemplateRejects as error:
-        return error
+    def _coded(self, rendered: Sequence[OrRefused]) -> list[masks.Coded | TemplateRejects]:
+        taken = [one for one in rendered if isinstance(one, masks.Rendered)]
+        coded = masks.coded(taken, self._coder)
+        if self._coder is not self._chat.whole:
+            plainly = masks.coded(taken[::_COMPARED], self._chat.whole)
+            if list(map(str, coded[::_COMPARED])) != list(map(str, plainly)):
+                raise Unfaithful
+        found = iter(coded)
+        return [one if isinstance(one, TemplateRejects) else next(found) for one in rendered]
 
 
 def _here(coding: Coding, source: Source, told: Told | None) -> Iterator[Part]:
@@ -204,6 +183,8 @@ def _begin(model: Model, assistant_only: bool, plain: bool, parent: int) -> None
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    gc.freeze()  # what is loaded stays, and rows leave next to no cycles behind
+    gc.set_threshold(50_000, 50, 100)
     _coding[:] = [Coding(model.chat(), assistant_only=assistant_only, plain=plain)]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from worker.trainer.chat import Chat
-from worker.trainer.coding import ID, Coder, NoBoundary
+from worker.trainer.coding import ID, Asked, Coder, NoBoundary
 from worker.trainer.templates import ChatTemplate, Span, TemplateRejects, Tools, Turns
 
 
@@ -43,9 +43,11 @@ def code(
 
     The first token is never learned: nothing stands before it. Turns of ``weight`` 0 are read only.
     """
-    return coded(
-        rendered(chat, messages, tools, assistant_only=assistant_only), coder or chat.quick
-    )
+    one = rendered(chat, messages, tools, assistant_only=assistant_only)
+    (found,) = coded([one], coder or chat.quick)
+    if isinstance(found, TemplateRejects):
+        raise found
+    return found
 
 
 def rendered(chat: Chat, messages: Turns, tools: Tools = None, *, assistant_only: bool) -> Rendered:
@@ -62,12 +64,18 @@ def rendered(chat: Chat, messages: Turns, tools: Tools = None, *, assistant_only
     return Rendered(text, cuts, prefixes=not template.has_markers)
 
 
-def coded(one: Rendered, coder: Coder) -> Coded:
-    """Return the tokens of a rendered conversation, each learned or not."""
-    try:
-        ids, places = coder.code(one.text, one.cuts or (), prefixes=one.prefixes)
-    except NoBoundary as error:
-        raise TemplateRejects(_half(one.text, error.place)) from None
+def coded(rows: Sequence[Rendered], coder: Coder) -> list[Coded | TemplateRejects]:
+    """Return the tokens of rendered conversations, each learned or not, or why there are none."""
+    asked = [Asked(one.text, one.cuts or (), one.prefixes) for one in rows]
+    return [
+        TemplateRejects(_half(one.text, found.place))
+        if isinstance(found, NoBoundary)
+        else _masked(one, *found)
+        for one, found in zip(rows, coder.code_all(asked), strict=True)
+    ]
+
+
+def _masked(one: Rendered, ids: bytes, places: Sequence[int]) -> Coded:
     size = len(ids) // ID.itemsize
     if one.cuts is None:
         return Coded(ids, _mask(size, [(0, size)]))

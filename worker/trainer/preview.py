@@ -20,7 +20,7 @@ import numpy as np
 from app.jobs.state import FailureKind
 from worker.trainer import canonical, masks
 from worker.trainer.chat import Chat
-from worker.trainer.coding import Whole
+from worker.trainer.coding import Asked, Found, Whole
 from worker.trainer.data import example_of
 from worker.trainer.failures import TrainerError, classify
 from worker.trainer.templates import TemplateRejects
@@ -65,14 +65,8 @@ def preview(request: Request) -> dict[str, Any]:
         request.row.encode(), line=request.line, form=request.format, mapping=request.mapping
     )
     _bound()
-    text = _Text()
-    coded = masks.code(
-        chat,
-        example.messages,
-        example.tools,
-        assistant_only=True,
-        coder=text.coding(chat),
-    )
+    text = _Text(chat.tokenizer)
+    coded = masks.code(chat, example.messages, example.tools, assistant_only=True, coder=text)
     trained = np.frombuffer(coded.trained, dtype=np.bool_).tolist()
     added = chat.tokenizer.get_added_tokens_decoder()
     most = request.max_length
@@ -80,7 +74,7 @@ def preview(request: Request) -> dict[str, Any]:
         {"id": token, "text": shown, "trained": learned, "special": token in added}
         | ({"cut": place >= most} if most is not None else {})
         for place, (token, shown, learned) in enumerate(
-            zip(text.ids, texts(chat, text.text, text.ids, text.offsets), trained, strict=True)
+            zip(text.ids_, texts(chat, text.text, text.ids_, text.offsets), trained, strict=True)
         )
     ]
     kept = trained[:most]
@@ -92,28 +86,19 @@ def preview(request: Request) -> dict[str, Any]:
     }
 
 
-class _Text:
-    """Remembers the one text that was coded, and where its tokens lie in it."""
+class _Text(Whole):
+    """Codes one text, and remembers it and where its tokens lie in it."""
 
-    def __init__(self) -> None:
-        self.text = ""
-        self.ids: list[int] = []
-        self.offsets: list[tuple[int, int]] = []
-        self._whole: Whole | None = None
+    text = ""
+    ids_: Sequence[int] = ()
+    offsets: Sequence[tuple[int, int]] = ()
 
-    def coding(self, chat: Chat) -> "_Text":
-        """Code by a chat's tokenizer from now on."""
-        self._whole = Whole(chat.tokenizer)
-        return self
-
-    def code(
-        self, text: str, cuts: Sequence[int], *, prefixes: bool = False
-    ) -> tuple[bytes, list[int]]:
+    def code_all(self, asked: Sequence[Asked]) -> list[Found]:
         """Return ids and cuts; see ``coding.Coder``."""
-        assert self._whole is not None
-        encoding = self._whole.encoding(text)
-        self.text, self.ids, self.offsets = text, encoding.ids, encoding.offsets
-        return self._whole.code(text, cuts, prefixes=prefixes)
+        (one,) = asked
+        encoding = self.encoding(one.text)
+        self.text, self.ids_, self.offsets = one.text, encoding.ids, encoding.offsets
+        return super().code_all(asked)
 
 
 def texts(

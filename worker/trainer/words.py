@@ -22,12 +22,13 @@ import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import msgspec
 from tokenizers import Tokenizer
 
-from worker.trainer.coding import ID, NoBoundary, Whole
+from worker.trainer.coding import ID, Asked, Found, Whole
 
 _ENDINGS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _BLANKS = r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -54,13 +55,19 @@ _PATTERNS = frozenset(
 # Patterns that take no space at all: they may stand before one of the others.
 _WITHOUT_SPACES = frozenset({r"\p{N}{1,3}", r"\p{N}", "[一-龥\u3040-\u309f\u30a0-\u30ff]+"})
 _CUT = re.compile(r"(?<=\S) ")
-_BLANK_BEFORE_SPACE = re.compile(r"\s ")
 _LINE_END = re.compile(r"\n(?=[^\s/])")
 _SINGLE_LINE_END = re.compile(r"(?<=\S)\n(?=[^\s/])")
+# Where a space, or what follows a line's end, is no cut; without these cuts are found by replacing.
+_NO_CUT = re.compile(r"\s(?: |(?<=\n)(?:[^\S\n]|/))")
+_NO_SINGLE_CUT = re.compile(r"\s(?:[ \n]|(?<=\n)(?:[^\S\n]|/))|(?:\A|\x02)\n(?!\x02|\Z)")
 _REACHES_OVER = re.compile(r"[^▁\s]▁|\n[^\s▁]")
-_REMEMBERED = 300_000  # words; about 60 MB
+# Words that may be coded with others before and behind them.
+_LINE_ENDS = re.compile(r"(?P<space> ?)[^\s/](?s:.*\S)?(?P<end>\n*)")
+_ONE_LINE_END = re.compile(r"(?P<space> ?)[^\s/](?s:.*\S)?(?P<end>\n?)")
+_REMEMBERED = 400_000  # words; about 80 MB
 _LONGEST = 48  # characters of a word that is remembered
 _JOINED = 500  # words that are looked up at once
+_PART, _WORD = "\x02", "\x01"  # stand between added tokens and others, and between words
 
 
 class Words:
@@ -71,145 +78,136 @@ class Words:
         tokenizer: Tokenizer,
         parting: re.Pattern[str] | None,
         *,
-        line_end: re.Pattern[str],
+        single_line_ends: bool = False,
         blank: str | None = None,
     ) -> None:
-        self._tokenizer, self._parting = tokenizer, parting
-        self._line_end, self._blank = line_end, blank
+        self._tokenizer, self._parting, self._blank = tokenizer, parting, blank
+        self._single = single_line_ends
+        self._line_end = _SINGLE_LINE_END if single_line_ends else _LINE_END
+        self._no_cut = _NO_SINGLE_CUT if single_line_ends else _NO_CUT
         self._whole = Whole(tokenizer)
         added = tokenizer.get_added_tokens_decoder()
         self._added = {it.content: array("I", [token]).tobytes() for token, it in added.items()}
         self._joins = blank is None and not any(" " in content for content in self._added)
-        self.missed = 0  # words that had to be looked up one by one
-        self._first: dict[str, bytes] = {"": b""}
-        self._later: dict[str, bytes] = {}
+        self._known = {"": b"", **self._added}
+        self._long: list[str] = []
 
-    def code(
-        self, text: str, cuts: Sequence[int], *, prefixes: bool = False
-    ) -> tuple[bytes, list[int]]:
-        """Return ids and cuts; see ``coding.Coder``."""
-        if self._blank and self._blank in text:  # written out it reads as a space
-            return self._whole.code(text, cuts, prefixes=prefixes)
-        parts = self._parting.split(text) if self._parting else [text]
-        coded = list(map(self._plain, parts))
-        coded[1::2] = map(self._added.__getitem__, parts[1::2])
-        if not cuts:
-            return b"".join(coded), []
-        try:
-            return b"".join(coded), self._places(parts, coded, cuts)
-        except NoBoundary:
-            if prefixes:
-                raise
-        return self._whole.code(text, cuts)
-
-    def _places(
-        self, parts: Sequence[str], coded: Sequence[bytes], cuts: Sequence[int]
-    ) -> list[int]:
-        """Find each cut in its part: what stands before it there must give the first tokens."""
-        places: list[int] = []
-        start = size = done = 0
-        for part, ids in zip(parts, coded, strict=True):
-            end = start + len(part)
-            while done < len(cuts) and cuts[done] < end:
-                before = self._before(part, cuts[done] - start, ids)
-                if before is None:
-                    raise NoBoundary(cuts[done])
-                places.append((size + before) // ID.itemsize)
-                done += 1
-            size += len(ids)
-            start = end
-        return places + [size // ID.itemsize] * (len(cuts) - done)  # those at the very end
-
-    def _before(self, part: str, cut: int, ids: bytes) -> int | None:
-        """Return the bytes of the tokens before ``cut``, or None if it is none between tokens."""
-        if cut == 0:
-            return 0
-        if part in self._added:
-            return None
-        before = self._plain(part[:cut])
-        return len(before) if ids.startswith(before) else None
-
-    def _plain(self, text: str) -> bytes:
-        """Return the ids of text without added tokens."""
-        if (known := self._first.get(text)) is not None:  # a role's name, or nothing
-            return known
-        lines = self._line_end.split(text)
-        if len(lines) == 1:
-            return self._line(text)
-        last = lines.pop()
-        return b"".join([self._line(line + "\n") for line in lines]) + self._line(last)
-
-    def _line(self, text: str) -> bytes:
-        first, *words = _words(text)
-        known = self._first.get(first)
-        head = known if known is not None else self._look_up([first], self._first, "")[0]
-        later = self._later
-        try:
-            return head + b"".join([later[word] for word in words])
-        except KeyError:
-            return head + b"".join(self._look_up(words, later, " "))
-
-    def _look_up(self, words: Sequence[str], known: dict[str, bytes], lead: str) -> list[bytes]:
-        """Return the ids of words that are in part unknown, and remember the short ones."""
-        found = self._alone([word for word in dict.fromkeys(words) if word not in known], lead)
-        self.missed += len(found)
-        self._remember(found, known)
-        return [ids if (ids := found.get(word)) is not None else known[word] for word in words]
-
-    def _remember(self, found: Mapping[str, bytes], known: dict[str, bytes]) -> None:
-        if len(known) > _REMEMBERED:
-            self._first, self._later = {"": b""}, {}
-            return
-        known.update((word, ids) for word, ids in found.items() if len(word) <= _LONGEST)
-
-    def _alone(self, words: Sequence[str], lead: str) -> dict[str, bytes]:
-        encodings = self._tokenizer.encode_batch_fast(
-            [lead + word for word in words], add_special_tokens=False
-        )
-        return {
-            word: array("I", encoding.ids).tobytes()
-            for word, encoding in zip(words, encodings, strict=True)
-        }
-
-    def learn(self, texts: Iterable[str]) -> int:
-        """Look up the words of texts that will be coded, in less time than one by one.
-
-        Returns how many were new. Where few are, it takes more time than it saves.
-        """
-        if not self._joins:
-            return 0
-        met: set[str] = set()
-        for text in texts:
-            for part in self._parting.split(text)[::2] if self._parting else [text]:
-                for line in self._line_end.split(part):
-                    met.update(_words(line)[1:])
-        new = [
-            word
-            for word in met - self._later.keys()
-            if word and len(word) <= _LONGEST and not word[-1].isspace()
+    def code_all(self, asked: Sequence[Asked]) -> list[Found]:
+        """Return ids and cuts of many texts; new words are looked up together. See ``Coder``."""
+        stretches = [self._stretches(one) for one in asked]
+        met = set[str]()
+        for found in stretches:
+            met.update(*found or ())
+        self._learn(met.difference(self._known))
+        coded = [
+            self._whole.code_all([one])[0] if found is None else self._joined(found)
+            for one, found in zip(asked, stretches, strict=True)
         ]
-        for start in range(0, len(new), _JOINED):
-            self._remember(self._together(new[start : start + _JOINED]), self._later)
-        return len(new)
+        self._forget()
+        return coded
 
-    def _together(self, words: Sequence[str]) -> dict[str, bytes]:
-        """Code words as one text: between them, too, are cuts."""
-        encoding = self._tokenizer.encode(" " + " ".join(words), add_special_tokens=False)
-        ids = array("I", encoding.ids).tobytes()
-        starts = [start for start, _ in encoding.offsets]
-        found: dict[str, bytes] = {}
-        place = at = 0
-        for word in words:
-            at += len(word) + 1
-            end = bisect_left(starts, at, place)
-            found[word] = ids[place * ID.itemsize : end * ID.itemsize]
-            place = end
+    def _joined(self, stretches: Sequence[Sequence[str]]) -> tuple[bytes, list[int]]:
+        known = self._known
+        coded = [b"".join([known[word] for word in stretch]) for stretch in stretches]
+        return b"".join(coded), list(accumulate(len(ids) // ID.itemsize for ids in coded[:-1]))
+
+    def _stretches(self, asked: Asked) -> list[list[str]] | None:
+        """Return the words between the cuts, or None where a cut is none between words."""
+        text = asked.text
+        if (self._blank and self._blank in text) or _PART in text or _WORD in text:
+            return None
+        parts = self._parting.split(text) if self._parting else [text]
+        found: list[list[str]] = []
+        held: list[str] = []
+        start, left = 0, list(reversed(asked.cuts))
+        for place, given in enumerate(parts):
+            part = given
+            while left and left[-1] < start + len(part):
+                at = left.pop() - start
+                if at and (place & 1 or not self._is_cut(part, at)):
+                    return None
+                found.append(self._words([*held, part[:at]]))
+                held, part, start = [], part[at:], start + at
+            held.append(part)
+            start += len(part)
+        return [*found, self._words(held), *([""] for _ in left)]  # those left are at the end
+
+    def _is_cut(self, part: str, at: int) -> bool:
+        """Tell whether a part may be cut before its character ``at``, the first left out."""
+        before, behind = part[at - 1], part[at]
+        if behind == " ":
+            return not before.isspace()
+        if before != "\n" or behind == "/" or behind.isspace():
+            return False
+        return not self._single or (at > 1 and not part[at - 2].isspace())
+
+    def _words(self, parts: Sequence[str]) -> list[str]:
+        """Return the words of parts, each with the space before it; added tokens are words."""
+        text = _PART.join(parts)
+        if self._no_cut.search(text):
+            return [word for part in parts for word in self._found_words(part)]
+        text = text.replace(" ", _WORD + " ")
+        if "\n" in text:
+            text = text.replace("\n", "\n" + _WORD).replace(_WORD + "\n", "\n")
+        return text.replace(_PART, _WORD).split(_WORD)
+
+    def _found_words(self, part: str) -> list[str]:
+        if part in self._added:
+            return [part]
+        *lines, last = self._line_end.split(part)
+        found: list[str] = []
+        for line in [*(line + "\n" for line in lines), last]:
+            first, *others = _CUT.split(line)
+            found.append(first)
+            found += [" " + word for word in others]
         return found
 
+    def _learn(self, words: Iterable[str]) -> None:
+        ways: dict[tuple[str, str] | None, list[str]] = {}
+        for word in words:
+            ways.setdefault(self._way(word), []).append(word)
+        for word in ways.pop(None, ()):
+            self._together([word], "")
+        for way, alike in ways.items():
+            for start in range(0, len(alike), _JOINED):
+                self._together(alike[start : start + _JOINED], way[1] if way else "")
 
-def _words(line: str) -> list[str]:
-    """Return the words of a line: the first as it stands, the others without their space."""
-    return _CUT.split(line) if _BLANK_BEFORE_SPACE.search(line) else line.split(" ")
+    def _way(self, word: str) -> tuple[str, str] | None:
+        """Return how a word begins, and what must stand behind it so that another like it may.
+
+        In a text made so there are cuts before and behind each word, as where it came from. None
+        where nothing can.
+        """
+        fits = _ONE_LINE_END if self._single else _LINE_ENDS
+        if not self._joins or len(word) > _LONGEST or not (found := fits.fullmatch(word)):
+            return None
+        behind_space = {True: "a", False: ""}  # by whether it ends its line
+        on_a_line = {True: "", False: " a\n"}
+        ends = found["end"] != ""
+        return found["space"], (behind_space if found["space"] else on_a_line)[ends]
+
+    def _together(self, words: Sequence[str], behind: str) -> None:
+        """Code words in one go, with ``behind`` after each."""
+        text = "".join([word + behind for word in words])
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        ids = array("I", encoding.ids).tobytes()
+        starts = [start for start, _ in encoding.offsets]
+        at = place = 0
+        for word in words:
+            place = bisect_left(starts, at, place)
+            end = bisect_left(starts, at + len(word), place)
+            self._known[word] = ids[place * ID.itemsize : end * ID.itemsize]
+            place, at = end, at + len(word) + len(behind)
+            if len(word) > _LONGEST:
+                self._long.append(word)
+
+    def _forget(self) -> None:
+        """Keep the memory bounded: long words go at once, and all when there are very many."""
+        for word in self._long:
+            del self._known[word]
+        self._long.clear()
+        if len(self._known) > _REMEMBERED:
+            self._known = {"": b"", **self._added}
 
 
 def words_of(tokenizer: Tokenizer) -> Words | None:
@@ -230,7 +228,7 @@ def words_of(tokenizer: Tokenizer) -> Words | None:
     return Words(
         tokenizer,
         parting,
-        line_end=_LINE_END if own_rule else _SINGLE_LINE_END,
+        single_line_ends=not own_rule,
         blank=None if byte_level else "▁",
     )
 
