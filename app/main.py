@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, nullcontext
 from fastapi import FastAPI
 
 from app import api, error_handlers
-from app.datasets.uploads import sweeping
+from app.datasets.arriving.uploads import sweeping
 from app.jobs.reaper import reaping
 from app.logging import configure
 from app.middleware import Frame

@@ -16,11 +16,11 @@ from typing import IO, Any
 from sqlalchemy.orm import Session
 
 from app.datasets import making, repository
+from app.datasets.check.stages import Asked, Tell, first_stage, processes, second_stage
+from app.datasets.check.validation import Report
 from app.datasets.intake import Identified, identify, limits_of
 from app.datasets.models import DatasetVersion
 from app.datasets.problems import Problem
-from app.datasets.stages import Asked, Tell, first_stage, processes, second_stage
-from app.datasets.validation import Report
 from app.errors import NotFound
 from app.kit.clock import utc_now
 from app.kit.storage import Storage, safe_part

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from app.datasets.candidates import Places
+from app.datasets.alike.candidates import Places
+from app.datasets.check.rows import parse
 from app.datasets.reading import Rows
-from app.datasets.rows import parse
 from app.datasets.table import as_places
 from app.errors import Invalid
 
@@ -22,7 +22,7 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 @dataclass(frozen=True)
 class Column:
-    """One column: each row's value by its number, -1 where there is none, and the values as text."""
+    """One column: each row's value by its number, -1 where there is none, and its text."""
 
     numbers: Places
     labels: list[str]

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from app.auth import service as auth
 from app.auth.roles import Actor, require_owner
 from app.datasets import repository, service
+from app.datasets.check.signatures import HEAD_BYTES, first_rows
 from app.datasets.formats import FORMATS
 from app.datasets.models import Dataset, DatasetVersion
 from app.datasets.service import DatasetView
-from app.datasets.signatures import HEAD_BYTES, first_rows
 from app.errors import Conflict, FieldError, Invalid, NotFound
 from app.kit.db import after_commit
 from app.kit.storage import Storage

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.datasets import browsing, making, reading, schemas, service
-from app.datasets.arrivals import Arrival
+from app.datasets.arriving.arrivals import Arrival
 from app.datasets.intake import limits_of
 from app.datasets.models import DatasetVersion
 from app.datasets.service import DatasetView

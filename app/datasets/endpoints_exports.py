@@ -7,9 +7,10 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 
-from app.datasets import exports, service
-from app.datasets.card import card
+from app.datasets import service
 from app.datasets.endpoints import StorageDep
+from app.datasets.leaving import exports
+from app.datasets.leaving.card import card
 from app.dependencies import CurrentUser, SessionDep
 
 router = APIRouter(prefix="/datasets", tags=["Datasets"])

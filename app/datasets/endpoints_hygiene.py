@@ -6,10 +6,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Query
 from sqlalchemy.orm import Session
 
-from app.datasets import difference, overlap, repetition, schemas_hygiene, service, splits
+from app.datasets import schemas_hygiene, service, splits
+from app.datasets.alike import difference, overlap, repetition
+from app.datasets.alike.overlap import Pair
 from app.datasets.endpoints import StorageDep
 from app.datasets.models import DatasetSplit, DatasetVersion
-from app.datasets.overlap import Pair
 from app.datasets.reading import Example
 from app.dependencies import CurrentUser, Member, PageParams, SessionDep
 from app.kit.pagination import PageRequest

@@ -19,11 +19,12 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
 from app.auth.roles import Actor
-from app.datasets import importing, parts, schemas, uploads
+from app.datasets import schemas
+from app.datasets.arriving import importing, parts, uploads
+from app.datasets.arriving.receiving import base_name
+from app.datasets.arriving.uploads import OpenUpload
 from app.datasets.intake import first_look
 from app.datasets.problems import Code
-from app.datasets.receiving import base_name
-from app.datasets.uploads import OpenUpload
 from app.dependencies import (
     CurrentUser,
     Member,

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO, cast
 
+from app.datasets.check.signatures import HEAD_BYTES, foreign_file, is_empty, is_json_array
 from app.datasets.containers import CONTAINERS, PARQUET
 from app.datasets.containers.base import Container, Interrupted, IsBad, Note, Refused
 from app.datasets.containers.header import MOST_COLUMNS, header_of, too_wide
@@ -19,7 +20,6 @@ from app.datasets.containers.packing import Limits, Unpacked, packing_of
 from app.datasets.containers.parquet import MAGIC, row_count
 from app.datasets.formats.base import Finding
 from app.datasets.problems import Code
-from app.datasets.signatures import HEAD_BYTES, foreign_file, is_empty, is_json_array
 from app.kit.storage import require_space
 from app.settings import Settings
 

@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 
 from app.auth import service as auth
 from app.auth.roles import Actor, require_owner
-from app.datasets import previewing, quota, repository, service
+from app.datasets import previewing, repository, service
+from app.datasets.arriving import quota
 from app.datasets.models import Dataset, DatasetVersion
 from app.datasets.repairs import REPAIRS, in_order
 from app.datasets.repairs.base import Reading, Repair

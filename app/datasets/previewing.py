@@ -14,10 +14,10 @@ from typing import IO
 from sqlalchemy.orm import Session
 
 from app.datasets import repository
+from app.datasets.check.lines import LINE_LIMIT
 from app.datasets.formats import FORMATS
 from app.datasets.formats.personal import hidden
 from app.datasets.formats.secrets import masked
-from app.datasets.lines import LINE_LIMIT
 from app.datasets.models import DatasetVersion
 from app.datasets.problems import Code
 from app.datasets.reading import Rows

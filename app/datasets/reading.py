@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from app.datasets import intake
+from app.datasets.check.lines import BOM, LINE_LIMIT, lines
+from app.datasets.check.rows import parse
 from app.datasets.containers import CONTAINERS
 from app.datasets.containers.base import fault_of
 from app.datasets.formats import FORMATS, mapped
 from app.datasets.formats.base import DatasetFormat, Row, Turn
 from app.datasets.intake import Limits
-from app.datasets.lines import BOM, LINE_LIMIT, lines
 from app.datasets.models import DatasetVersion
-from app.datasets.rows import parse
 from app.datasets.table import HAS_ERROR, RowPlace, TableReader, as_places
 from app.errors import Conflict
 from app.kit.storage import Storage

@@ -16,11 +16,11 @@ from sqlalchemy.orm import Session
 from app.auth import service as auth
 from app.auth.roles import Actor, require_owner, require_write
 from app.datasets import repository, service
+from app.datasets.alike.overlap import all_matches
+from app.datasets.alike.repetition import Groups, groups_of
 from app.datasets.columns import Column, column_of
 from app.datasets.models import Dataset, DatasetSplit, DatasetVersion
-from app.datasets.overlap import all_matches
 from app.datasets.reading import Rows
-from app.datasets.repetition import Groups, groups_of
 from app.datasets.splitting import HELD_OUT, Draw, Flags, Sides, closed, drawn, leaders_of, united
 from app.datasets.table import HAS_ERROR
 from app.errors import Conflict, Invalid, NotFound

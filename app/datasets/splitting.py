@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from app.datasets.candidates import Places, flatten, join
+from app.datasets.alike.candidates import Places, flatten, join
 
 HELD_OUT = 1
 Keys = npt.NDArray[np.uint64]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from app.datasets.check.stages import Asked, first_stage, processes, second_stage
+from app.datasets.check.validation import Report
 from app.datasets.intake import Limits, identify
 from app.datasets.problems import CATALOGUE, Code, Problem
-from app.datasets.stages import Asked, first_stage, processes, second_stage
-from app.datasets.validation import Report
 
 
 @dataclass

@@ -6,7 +6,7 @@ Knows the storage and a version's files; no query, no HTTP and nothing of traini
 from typing import Any
 
 from app.datasets import reading
-from app.datasets.handing import handed
+from app.datasets.leaving.handing import handed
 from app.datasets.models import DatasetVersion
 from app.datasets.problems import Code
 from app.kit.storage import get_storage, job_folder

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.basemodels import service as basemodels
-from app.datasets.handing import handed
+from app.datasets.leaving.handing import handed
 from app.datasets.models import DatasetVersion, TokenReport
 from app.errors import NotFound
 from app.kit.clock import utc_now

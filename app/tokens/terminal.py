@@ -7,7 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from app.datasets.checking import problem
+from app.datasets.check.checking import problem
 from app.datasets.formats.base import Finding
 from app.datasets.problems import Code
 from app.datasets.terminal import Checked

@@ -13,8 +13,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.auth.models import AuditRow
+from app.datasets.alike.similarity import RowSource, TurnsOf, find, read_groups
 from app.datasets.models import DatasetSplit, DatasetVersion
-from app.datasets.similarity import RowSource, TurnsOf, find, read_groups
 from app.datasets.table import TableReader
 from app.kit.storage import get_storage
 from app.runs import service as runs

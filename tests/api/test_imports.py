@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.datasets import importing
+from app.datasets.arriving import importing
 from app.settings import get_settings
 from tests.fixtures import builders
 from tests.fixtures.client import Client

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.datasets import uploads
+from app.datasets.arriving import uploads
 from app.datasets.models import DatasetVersion, Upload
 from app.kit.clock import utc_now
 from app.settings import Settings, get_settings

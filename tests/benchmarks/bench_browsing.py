@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx2
 
+from app.datasets.check.validation import validate
 from app.datasets.models import DatasetVersion
-from app.datasets.validation import validate
 from app.kit.db import transaction
 from app.kit.storage import Storage, get_storage
 from app.settings import get_settings

@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from app.datasets.copies import first_alike
-from app.datasets.similarity import RowSource, TurnsOf, find, read_groups
+from app.datasets.alike.copies import first_alike
+from app.datasets.alike.similarity import RowSource, TurnsOf, find, read_groups
+from app.datasets.alike.words import words_of
+from app.datasets.check.validation import validate
 from app.datasets.table import TableReader
-from app.datasets.validation import validate
-from app.datasets.words import words_of
 
 ROWS, COMPARED, PROCESSES = 1_000_000, 5_000, 2
 _PLANTED = 0.2  # of the rows are an earlier one with some words changed

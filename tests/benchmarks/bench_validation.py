@@ -25,7 +25,7 @@ datasets.load_dataset("json", data_files=sys.argv[1], split="train", cache_dir=s
 """
 _OURS = """
 import sys
-from app.datasets.validation import validate
+from app.datasets.check.validation import validate
 with open(sys.argv[1], "rb") as stream:
     report = validate(stream, emit=lambda _: None, processes=int(sys.argv[2]))
 assert report.examples and not report.errors, report

@@ -101,8 +101,9 @@ def test_a_table_with_other_columns_becomes_a_dataset_that_is_understood(
     """Uploads a CSV, names its columns, drops a copy, counts tokens, splits it for a run."""
     page.goto(f"{box.url}/datasets")
     content = (TABLE + TABLE.splitlines()[1] + "\n").encode()
-    file = {"name": "orders.csv", "mimeType": "text/csv", "buffer": content}
-    page.locator("input[type=file]").first.set_input_files([file])
+    page.locator("input[type=file]").first.set_input_files(
+        [{"name": "orders.csv", "mimeType": "text/csv", "buffer": content}]
+    )
     page.get_by_role("link", name="orders").first.click()
     expect(page.get_by_text("missing_messages").first).to_be_visible()
 

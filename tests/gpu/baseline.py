@@ -103,7 +103,7 @@ def make(folder: Path, size: str) -> None:
 def rows_in_order(tokenizer: Any, *, packing: bool) -> dict[str, list[Any]]:
     """Return our trainer's rows in its order, in TRL's columns: both then train equal batches."""
     from worker.trainer.data import Example, encode
-    from worker.trainer.packing import alone, order_of_epoch, pack
+    from worker.trainer.plan import alone, order_of_epoch, pack
 
     examples = [Example(line, row["messages"]) for line, row in enumerate(rows(ROWS), start=1)]
     encoded = [encode(tokenizer, example, assistant_only=False) for example in examples]

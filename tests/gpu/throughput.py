@@ -139,7 +139,7 @@ def largest_batch(model: Path, *, packing: bool) -> int:
     from transformers import AutoTokenizer
 
     from worker.trainer.data import encode, read_examples
-    from worker.trainer.packing import alone, pack, rows_of_step
+    from worker.trainer.plan import alone, pack, rows_of_step
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     read = read_examples(dataset(900))

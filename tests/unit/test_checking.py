@@ -10,15 +10,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.datasets import parallel
-from app.datasets.checking import Checker, Part, Setup
+from app.datasets.check import parallel
+from app.datasets.check.checking import Checker, Part, Setup
+from app.datasets.check.glance import Glancing, hash_of
+from app.datasets.check.lines import View
+from app.datasets.check.signs import rows_with_signs
+from app.datasets.check.validation import Report, validate
 from app.datasets.formats.secrets import FORMS, find_secrets
 from app.datasets.formats.text import TOKENS
-from app.datasets.glance import Glancing, hash_of
-from app.datasets.lines import View
 from app.datasets.problems import Problem
-from app.datasets.signs import rows_with_signs
-from app.datasets.validation import Report, validate
 from tests.unit.test_validation_cases import ANSWER, CALL, GOOD, RAISES, SYSTEM, TOOL, USER, line
 
 NASTY = [
@@ -187,7 +187,7 @@ def test_work_of_a_lost_helper_is_done_here(
 ) -> None:
     monkeypatch.setattr(parallel, "LARGE", 1)
     monkeypatch.setattr(parallel, "PART_BYTES", 1000)
-    monkeypatch.setattr("app.datasets.crew.COMMAND", ["false"])
+    monkeypatch.setattr("app.datasets.check.crew.COMMAND", ["false"])
     path = tmp_path / "rows.jsonl"
     path.write_bytes((GOOD + b"\n") * 100)
 

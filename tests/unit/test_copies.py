@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.datasets import copies
+from app.datasets.alike import copies
 from app.datasets.table import HAS_ERROR, HAS_WARNING, TableReader, as_records, mark
 
 

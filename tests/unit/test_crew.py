@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from app.datasets.crew import HelperLost, in_order
+from app.datasets.check.crew import HelperLost, in_order
 
 
 def doubled(number: int) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.datasets.difference import KINDS, Hashes, changes
+from app.datasets.alike.difference import KINDS, Hashes, changes
 
 
 def hashes(rows: list[int] | str) -> Hashes:

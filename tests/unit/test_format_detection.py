@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.datasets import formats
-from app.datasets.excerpts import Excerpts
+from app.datasets.check.excerpts import Excerpts
 from app.datasets.formats import FORMATS, detect, mapped, renamed
 from app.datasets.formats.base import Finding, strings
 from app.datasets.formats.text import text_findings

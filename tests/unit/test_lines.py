@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.datasets import lines
-from app.datasets.lines import Line, views
+from app.datasets.check import lines
+from app.datasets.check.lines import Line, views
 
 LIMIT = 12
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from app.datasets import outliers
+from app.datasets.check import outliers
+from app.datasets.check.languages import NAMES, are_alike, language_of, prose
+from app.datasets.check.outliers import Outliers, row_language
 from app.datasets.formats.base import Turn
 from app.datasets.formats.messages import MESSAGES
-from app.datasets.languages import NAMES, are_alike, language_of, prose
-from app.datasets.outliers import Outliers, row_language
 from app.datasets.problems import Code
 from app.datasets.table import HAS_ERROR, RowPlace, TableReader, as_records
 from tests.fixtures.builders import conversation

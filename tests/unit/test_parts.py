@@ -11,9 +11,9 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from app.datasets import importing, parts, receiving, uploads
+from app.datasets.arriving import importing, parts, receiving, uploads
+from app.datasets.arriving.uploads import OpenUpload
 from app.datasets.models import Upload
-from app.datasets.uploads import OpenUpload
 from app.errors import Conflict, NoSpace, NotFound, TooLarge, Unavailable
 from app.kit.clock import utc_now
 from app.kit.storage import get_storage

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.datasets.check.signs import rows_with_signs
 from app.datasets.formats.personal import find_personal, hidden
 from app.datasets.formats.secrets import FORMS, find_secrets, masked, secret_spans
 from app.datasets.formats.text import text_findings
 from app.datasets.problems import Code
-from app.datasets.signs import rows_with_signs
 
 PERSONAL = [
     "write to anna.schmidt@gmx.de.",

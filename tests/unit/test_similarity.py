@@ -12,10 +12,10 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.datasets.copies import copies
-from app.datasets.similarity import Repeat, RowSource, TurnsOf, find, read_groups
+from app.datasets.alike.copies import copies
+from app.datasets.alike.similarity import Repeat, RowSource, TurnsOf, find, read_groups
+from app.datasets.alike.words import sides_of, words_of
 from app.datasets.table import TableReader, as_records
-from app.datasets.words import sides_of, words_of
 
 WORDS = [f"word{number}" for number in range(400)]
 SIXTY = " ".join(WORDS[:60])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.datasets.candidates import Places
+from app.datasets.alike.candidates import Places
 from app.datasets.splitting import HELD_OUT, Draw, closed, drawn, leaders_of, mix, united
 
 

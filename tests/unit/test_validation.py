@@ -9,9 +9,9 @@ from typing import IO, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.datasets.check.validation import validate
 from app.datasets.problems import DETAIL_PER_CODE, Code
 from app.datasets.reading import cleaned
-from app.datasets.validation import validate
 from tests.unit.test_validation_cases import (
     ANSWER,
     GOOD,

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from app.datasets.check.validation import Report
 from app.datasets.problems import CATALOGUE, Code, Problem, Severity
 from app.datasets.reading import cleaned
 from app.datasets.terminal import check_stream
-from app.datasets.validation import Report
 
 USER = {"role": "user", "content": "Where is my parcel?"}
 ANSWER = {"role": "assistant", "content": "It arrives tomorrow."}

@@ -12,9 +12,9 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
-from app.datasets import importing, receiving, uploads
-from app.datasets.arrivals import Arrival
-from app.datasets.importing import Listing
+from app.datasets.arriving import importing, receiving, uploads
+from app.datasets.arriving.arrivals import Arrival
+from app.datasets.arriving.importing import Listing
 from app.dependencies import (
     Member,
     OpenSessionDep,

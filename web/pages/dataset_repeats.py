@@ -10,9 +10,10 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from app.datasets import overlap, repetition, service
+from app.datasets import service
+from app.datasets.alike import overlap, repetition
+from app.datasets.alike.overlap import Pair
 from app.datasets.models import DatasetVersion
-from app.datasets.overlap import Pair
 from app.dependencies import CurrentUser, SessionDep, SettingsDep
 from app.errors import AppError
 from app.kit.pagination import PageRequest

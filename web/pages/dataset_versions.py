@@ -1,6 +1,6 @@
 """Two versions of a dataset beside each other: rows added, removed and changed.
 
-Translation only; what counts as changed stands in ``app.datasets.difference``.
+Translation only; what counts as changed stands in ``app.datasets.alike.difference``.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from app.datasets import difference, service
-from app.datasets.difference import Change
+from app.datasets import service
+from app.datasets.alike import difference
+from app.datasets.alike.difference import Change
 from app.datasets.models import DatasetVersion
 from app.dependencies import CurrentUser, SessionDep, SettingsDep
 from app.errors import AppError

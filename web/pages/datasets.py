@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 
 from app.auth import users
 from app.auth.models import User
-from app.datasets import service, uploads
-from app.datasets.arrivals import Arrival
+from app.datasets import service
+from app.datasets.arriving import uploads
+from app.datasets.arriving.arrivals import Arrival
+from app.datasets.arriving.uploads import OpenUpload
 from app.datasets.service import DatasetView
-from app.datasets.uploads import OpenUpload
 from app.dependencies import (
     CurrentUser,
     Member,

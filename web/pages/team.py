@@ -16,7 +16,7 @@ from app.auth import service, users
 from app.auth.models import AuditRow, OneTimeLink, User, UserSession
 from app.auth.roles import Role
 from app.auth.users import Invitation
-from app.datasets import quota
+from app.datasets.arriving import quota
 from app.demo import service as demo
 from app.dependencies import (
     Admin,

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
+from app.datasets.check.rows import parse
 from app.datasets.containers.base import Fault
 from app.datasets.problems import Code
-from app.datasets.rows import parse
 
 # Columns that are lists or objects in every format; an empty cell there is no value at all.
 _STRUCTURED = frozenset(

@@ -11,9 +11,9 @@ from typing import IO
 
 import msgspec
 
+from app.datasets.check.lines import BOM, LINE_LIMIT
 from app.datasets.containers.base import Interrupted, Note, bom_note
 from app.datasets.formats.base import Finding
-from app.datasets.lines import BOM, LINE_LIMIT
 from app.datasets.problems import Code
 
 _CHUNK = 2**20

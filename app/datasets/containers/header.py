@@ -4,7 +4,7 @@ import csv
 from collections import Counter
 from dataclasses import dataclass
 
-from app.datasets.lines import BOM
+from app.datasets.check.lines import BOM
 
 MOST_COLUMNS = 1000
 KNOWN = frozenset(

@@ -7,12 +7,12 @@ row is valid JSON is seen later.
 from collections.abc import Iterator
 from typing import IO
 
+from app.datasets.check.lines import BOM
+from app.datasets.check.rows import parse
 from app.datasets.containers.base import MARK, Fault, Interrupted, IsBad, Item, Note, marked
 from app.datasets.containers.elements import Element, Elements
 from app.datasets.containers.jsonl import too_long
-from app.datasets.lines import BOM
 from app.datasets.problems import Code
-from app.datasets.rows import parse
 
 
 class JsonArray:

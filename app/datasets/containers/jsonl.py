@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import IO
 
+from app.datasets.check.lines import BOM, LINE_LIMIT, lines
 from app.datasets.containers.base import MARK, Fault, IsBad, Item, marked
-from app.datasets.lines import BOM, LINE_LIMIT, lines
 from app.datasets.problems import Code
 
 

@@ -9,12 +9,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
+from app.datasets.check.lines import LINE_LIMIT
 from app.datasets.containers.base import Fault, Interrupted, IsBad, Item, Note, Refused, marked
 from app.datasets.containers.cells import Reader, conversation, reader_of, tool_calls
 from app.datasets.containers.columnar import ParquetStream, readable
 from app.datasets.containers.header import MOST_COLUMNS
 from app.datasets.containers.jsonl import too_long
-from app.datasets.lines import LINE_LIMIT
 from app.datasets.problems import Code
 
 if TYPE_CHECKING:

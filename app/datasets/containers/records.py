@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, NamedTuple
 
+from app.datasets.check.lines import BOM, LINE_LIMIT, blocks
 from app.datasets.containers.base import Fault
 from app.datasets.containers.jsonl import too_long
-from app.datasets.lines import BOM, LINE_LIMIT, blocks
 from app.datasets.problems import Code
 
 _BOM = BOM.decode()

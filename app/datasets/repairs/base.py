@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.datasets import formats
+from app.datasets.check.glance import hash_of
+from app.datasets.check.lines import LINE_LIMIT
+from app.datasets.check.rows import Broken, parse
 from app.datasets.containers.base import fault_of
 from app.datasets.formats.base import DatasetFormat, Finding, Row
-from app.datasets.glance import hash_of
-from app.datasets.lines import LINE_LIMIT
 from app.datasets.problems import CATALOGUE, Code, Severity
-from app.datasets.rows import Broken, parse
 from app.datasets.table import HAS_ERROR
 
 NO_HASH = bytes(16)

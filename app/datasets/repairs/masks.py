@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from app.datasets.check.signs import rows_with_signs
 from app.datasets.formats.base import Path
 from app.datasets.formats.personal import CARD, EMAIL, PHONE, find_personal
 from app.datasets.formats.secrets import secret_spans
@@ -15,7 +16,6 @@ from app.datasets.formats.text import UNTRAINED
 from app.datasets.problems import Code
 from app.datasets.repairs.base import Draft, Repair, plain
 from app.datasets.repairs.spots import Edit, Find, within_strings
-from app.datasets.signs import rows_with_signs
 
 _FIRST = np.zeros(1, dtype=np.int64)  # a row by itself begins at its start
 SECRET = "[SECRET]"  # noqa: S105  # what stands in the place of one

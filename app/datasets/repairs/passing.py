@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from app.datasets.lines import BOM, Line, lines
+from app.datasets.check.lines import BOM, Line, lines
 from app.datasets.repairs.base import NO_HASH, Draft, Known, Reading, Repair
 from app.datasets.table import TableReader
 
