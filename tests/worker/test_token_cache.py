@@ -212,7 +212,8 @@ def test_words_that_differ_from_the_whole_are_given_up(
 ) -> None:
     right = tokens_of(Model(model_folder), of_lines(dataset), assistant_only=True)
     monkeypatch.setattr(
-        "worker.trainer.words.Words._plain", lambda _self, text: b"\5\0\0\0" if text else b""
+        "worker.trainer.words.Words._joined",
+        lambda _self, stretches: (b"\5\0\0\0" * 9, list(range(1, len(stretches)))),
     )
     again = tokens_of(Model(model_folder), of_lines(dataset), assistant_only=True)
     assert again.digest == right.digest
