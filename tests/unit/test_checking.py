@@ -2,6 +2,8 @@
 
 import io
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +169,21 @@ def _report(path: Path, processes: int) -> tuple[Report, list[Problem], bytes]:
     return report, problems, table.getvalue()
 
 
+@pytest.fixture(params=["a process with one thread", "a process with several"])
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run where helpers are forks of this process, and where they are fresh interpreters."""
+    ended = threading.Event()
+    waiting = threading.Thread(target=ended.wait)
+    if request.param != "a process with one thread":
+        waiting.start()
+    yield
+    ended.set()
+    if waiting.ident is not None:
+        waiting.join()
+
+
 def test_several_processes_say_what_one_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None
 ) -> None:
     monkeypatch.setattr(parallel, "LARGE", 1)
     monkeypatch.setattr(parallel, "PART_BYTES", 5000)
@@ -182,8 +197,9 @@ def test_several_processes_say_what_one_says(
     assert alone[0].by_code.total() == len(alone[1])
 
 
+@pytest.mark.parametrize("threads", ["a process with several"], indirect=True)
 def test_work_of_a_lost_helper_is_done_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None
 ) -> None:
     monkeypatch.setattr(parallel, "LARGE", 1)
     monkeypatch.setattr(parallel, "PART_BYTES", 1000)

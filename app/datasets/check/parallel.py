@@ -13,9 +13,10 @@ from typing import IO
 from app.datasets.check.checking import Checker, Part, Setup
 from app.datasets.check.crew import shared
 from app.datasets.check.lines import views
+from app.datasets.check.signs import prepare
 from app.datasets.problems import Code
 
-PART_BYTES = 8 * 2**20
+PART_BYTES = 4 * 2**20
 LARGE = 48 * 2**20  # bytes: below, helpers would be done before they have started
 _SEARCHED = 2**16
 
@@ -56,6 +57,7 @@ def _alone(stream: IO[bytes], setup: Setup, full: Full) -> Generator[Part]:
 
 
 def _together(path: str, setup: Setup, *, processes: int, full: Full) -> Generator[Part]:
+    prepare()
     work = ((span, full()) for span in _spans(path))
     yield from shared(partial(_check, path, setup), work, processes=processes)
 

@@ -59,6 +59,12 @@ def _sieve() -> Any:
     return database
 
 
+def prepare() -> None:
+    """Make what is needed to look, before this process is divided."""
+    if hyperscan is not None:
+        _sieve()
+
+
 def rows_with_signs(block: memoryview | bytes, starts: npt.NDArray[np.int64]) -> frozenset[int]:
     """Return which rows of ``block`` need a look at their text; ``starts`` are their offsets."""
     if hyperscan is None:

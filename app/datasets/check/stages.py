@@ -22,7 +22,7 @@ from app.datasets.check import outliers
 from app.datasets.check.checking import is_error, problem
 from app.datasets.check.excerpts import Excerpts
 from app.datasets.check.parallel import LARGE
-from app.datasets.check.validation import Emit, Report, validate
+from app.datasets.check.validation import SHOWN_BYTES, Emit, Report, validate
 from app.datasets.containers.base import Note
 from app.datasets.formats.base import Finding
 from app.datasets.intake import Identified, Limits
@@ -173,7 +173,7 @@ def _near(repeat: Repeat, report: Report, rows: Rows) -> Problem:
     finding = Finding(Code.NEAR_DUPLICATE, f"the row reads almost as line {repeat.of:,}")
     if report.by_code[Code.NEAR_DUPLICATE] >= DETAIL_PER_CODE:
         return Problem(repeat.line, finding.code, finding.message)  # counted, and shown to nobody
-    text = rows.read(repeat.offset, repeat.size).decode(errors="replace")
+    text = rows.read(repeat.offset, min(repeat.size, SHOWN_BYTES)).decode(errors="replace")
     return problem(repeat.line, finding, Excerpts(text).of(finding))
 
 

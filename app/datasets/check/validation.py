@@ -33,6 +33,7 @@ from app.datasets.statistics import Statistics
 from app.datasets.table import HAS_ERROR, HAS_WARNING, RECORD, TableReader, mark
 
 _SAMPLED_ROWS, _SAMPLED_BYTES = 200, 32 * 2**20  # to tell the format from
+SHOWN_BYTES = 2**11  # of a copy: more than an excerpt shows, and what may stand at its end
 _MARKED_AT_ONCE = 1 << 16
 Emit = Callable[[Problem], None]
 Progress = Callable[[int, int], None]
@@ -210,5 +211,5 @@ class _Pass:
         row, line = table.row(place), table.row(first).line
         finding = Finding(Code.DUPLICATE_ROW, f"the row is a copy of line {line:,}")
         self._stream.seek(row.offset)
-        text = self._stream.read(row.size).decode(errors="replace")
+        text = self._stream.read(min(row.size, SHOWN_BYTES)).decode(errors="replace")
         self._report.add(problem(row.line, finding, Excerpts(text).of(finding)), self._emit)
