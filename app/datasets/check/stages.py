@@ -71,18 +71,10 @@ def first_stage(  # a file, what it is, and where its rows and what is found in 
     """
     if identified.refusal is not None:
         return _refused(identified, emit)
+    if identified.is_plain:
+        return _validated(stream, asked, emit, tell, table=table)
     size = max(1, stream.seek(0, os.SEEK_END))
     stream.seek(0)
-    if identified.is_plain:
-        return validate(
-            stream,
-            emit=emit,
-            progress=lambda done, problems: tell(done / size, problems),
-            declared=asked.declared,
-            mapping=asked.mapping,
-            table=table,
-            processes=asked.processes,
-        )
     with tempfile.TemporaryFile(dir=asked.folder) as lines:
         with open_rows("wb") as rows:
             notes = intake.convert(
@@ -94,22 +86,36 @@ def first_stage(  # a file, what it is, and where its rows and what is found in 
                 limits=asked.limits,
             )
         with open_rows("rb") as rows:
-            made = rows.seek(0, os.SEEK_END)
-            if not made and any(is_error(note.finding.code) for note in notes):
+            if not rows.seek(0, os.SEEK_END) and any(is_error(one.finding.code) for one in notes):
                 return _noted(Report(), notes, emit)
-            report = validate(
-                rows,
-                emit=emit,
-                progress=lambda done, problems: tell(
-                    _CONVERTING + (1 - _CONVERTING) * done / max(1, made), problems
-                ),
-                declared=asked.declared,
-                mapping=asked.mapping,
-                lines=lines,
-                table=table,
-                processes=asked.processes,
-            )
+
+            def tell_rest(share: float, problems: int) -> None:
+                tell(_CONVERTING + (1 - _CONVERTING) * share, problems)
+
+            report = _validated(rows, asked, emit, tell_rest, table=table, lines=lines)
             return _noted(report, notes, emit)
+
+
+def _validated(  # as the caller has them
+    rows: IO[bytes],
+    asked: Asked,
+    emit: Emit,
+    tell: Tell,
+    *,
+    table: IO[bytes],
+    lines: IO[bytes] | None = None,
+) -> Report:
+    size = max(1, rows.seek(0, os.SEEK_END))
+    return validate(
+        rows,
+        emit=emit,
+        progress=lambda done, problems: tell(done / size, problems),
+        declared=asked.declared,
+        mapping=asked.mapping,
+        lines=lines,
+        table=table,
+        processes=asked.processes,
+    )
 
 
 def _noted(report: Report, notes: Sequence[Note], emit: Emit) -> Report:
