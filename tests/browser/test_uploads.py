@@ -93,7 +93,7 @@ def test_two_files_at_once_become_two_datasets(page: Page, box: Box, tmp_path: P
         (tmp_path / f"{name}.jsonl").write_bytes(rows(5))
     page.goto(f"{box.url}/datasets")
 
-    page.get_by_label("Dataset files").set_input_files(
+    page.locator("input[type=file][multiple]").set_input_files(
         [tmp_path / "first.jsonl", tmp_path / "second.jsonl"]
     )
 
@@ -112,7 +112,7 @@ def test_a_picture_is_refused_with_the_reason_and_the_rest_goes_on(
     (tmp_path / "good.jsonl").write_bytes(rows(5))
     page.goto(f"{box.url}/datasets")
 
-    page.get_by_label("Dataset files").set_input_files(
+    page.locator("input[type=file][multiple]").set_input_files(
         [tmp_path / "photo.jsonl", tmp_path / "good.jsonl"]
     )
 

@@ -29,10 +29,12 @@ export function wireAll() {
   for (const upload of [...uploads].reverse()) if (upload.state !== 'cancelled' && !rows.get(upload)?.isConnected) show(upload);
   if (wired.has(input)) return;
   wired.add(input);
-  input.addEventListener('change', () => {
+  const take = () => {
     add([...(input.files ?? [])]);
     input.value = '';
-  });
+  };
+  input.addEventListener('change', take);
+  if (input.files?.length) take(); // chosen before this script was there
 }
 
 /** @returns {HTMLElement|null} */
