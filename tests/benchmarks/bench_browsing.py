@@ -53,7 +53,7 @@ def _fill(storage: Storage, version: DatasetVersion) -> None:
             numbers = range(start, start + 100_000)
             target.write("".join(ROW.format(number) for number in numbers).encode())
     source = storage.open(version.storage_key)
-    with source, storage.open(version.table_key, "wb") as table:
+    with source, storage.open(version.table_key, "w+b") as table:
         validate(source, emit=lambda _: None, table=table)
 
 
