@@ -82,7 +82,7 @@ def index(  # each is a query parameter or a dependency
     """Show a version's repeats, or those of its rows that another dataset has too."""
     head = head_of(session, actor, dataset_id=dataset_id, number=version, section="repeats")
     page = PageRequest(limit=_PAIRS, cursor=cursor)
-    choices = _choices(session, head.version)
+    choices = choices_of(session, head.version)
     try:
         service.require_checked(head.version)
         if other:
@@ -97,7 +97,8 @@ def index(  # each is a query parameter or a dependency
 Choices = tuple[tuple[str, str], ...]
 
 
-def _choices(session: Session, version: DatasetVersion) -> Choices:
+def choices_of(session: Session, version: DatasetVersion) -> Choices:
+    """Return the other checked datasets, id and name, to compare a version with."""
     found = service.list_datasets(session, page=PageRequest(limit=_CHOICES))
     return tuple(
         (view.dataset.id, view.dataset.name)

@@ -18,7 +18,6 @@ from app.datasets.models import DatasetSplit, DatasetVersion
 from app.datasets.schemas_hygiene import SplitWish
 from app.dependencies import CurrentUser, Member, SessionDep, SettingsDep
 from app.errors import AppError
-from app.kit.pagination import PageRequest
 from app.kit.schemas import sentence
 from app.kit.storage import get_storage
 from app.settings import Settings
@@ -26,11 +25,11 @@ from web.filters import percent
 from web.forms import Form, flat, read_form, with_error
 from web.htmx import HtmxDep, Toast, hx_redirect, redirect
 from web.pages.dataset_head import Head, head_of
+from web.pages.dataset_repeats import choices_of
 from web.rendering import render
 from web.shell import Shell, ShellDep
 
 router = APIRouter(prefix="/datasets")
-_CHOICES = 500
 METHODS: Mapping[str, str] = {
     "random": "at random, by seed",
     "stratified": "the same share of each value of a column",
@@ -212,17 +211,12 @@ def _splits(  # what the page shows
 ) -> Splits:
     view, of = head.dataset, head.version
     found = splits.listed(session, dataset_id=view.dataset.id, number=of.number)
-    others = service.list_datasets(session, page=PageRequest(limit=_CHOICES)).items
     return Splits(
         version=of,
         rows=tuple(row_of(split) for split in found),
         method=method if method in METHODS else "random",
         columns=describing.columns_of(get_storage(settings), of),
-        others=tuple(
-            (other.dataset.id, other.dataset.name)
-            for other in others
-            if other.dataset.id != view.dataset.id and other.latest.status in {"ready", "invalid"}
-        ),
+        others=choices_of(session, of),
         form=form,
         may_write=actor.may_write,
         usable=head.usable,

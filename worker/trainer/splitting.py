@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from app.datasets.splitting import mix
+
 Keys = npt.NDArray[np.uint64]
 
 
@@ -44,11 +46,3 @@ def _whole_groups(mixed: Keys, wanted: int) -> int:
     if not len(inner):
         return wanted  # all rows are alike: nothing can be kept apart
     return int(inner[np.argmin(np.abs(inner - wanted))])
-
-
-def mix(keys: Keys, seed: int) -> Keys:
-    """Return each key mixed with the seed, by SplitMix64's finish (Steele et al., 2014)."""
-    mixed = keys + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
