@@ -122,12 +122,12 @@ class Glancing:
     def look(self) -> None:
         """Look at all lines."""
         edges = np.arange(0, int(self._ends[-1]) + 1, _CACHED)
-        cuts = np.unique(np.append(np.searchsorted(self._starts, edges), len(self._starts)))
+        cuts = np.append(np.searchsorted(self._starts, edges), len(self._starts))
         codes = np.frombuffer(self._data, dtype=np.uint8)
         # Where every line is in braces no row can go on behind its end, so a row a line it is.
         braced = codes[self._starts] == _OPENING
         braced &= codes[self._ends - 1] == _CLOSING
-        for first, end in pairwise(cuts.tolist()):
+        for first, end in pairwise(dict.fromkeys(cuts.tolist())):
             self._take(*self._decoded(first, end, in_braces=bool(braced[first:end].all())))
 
     def _decoded(self, first: int, end: int, *, in_braces: bool) -> tuple[list[Any], Numbers]:
@@ -242,14 +242,28 @@ def _in_order(roles: bytes, starts: Numbers, ends: Numbers) -> Flags:
     begins = np.cumsum(within) - within
     place = np.arange(len(digits)) - np.repeat(begins, within)
     if len(digits):
-        orders = np.add.reduceat(digits * _BASE**place, begins)
-        _, first, of = np.unique(orders, return_index=True, return_inverse=True)
-        spans = zip(starts[short][first].tolist(), ends[short][first].tolist(), strict=True)
-        asked = [_is_good(roles[start:end]) for start, end in spans]
-        good[short] = np.array(asked, dtype=np.bool_)[of]
+        orders = np.add.reduceat(digits * _BASE**place, begins).tolist()
+        good[short] = list(map(_ORDERS.__getitem__, orders))
     for at in np.flatnonzero(counts > _DIGITS).tolist():
         good[at] = _is_good(roles[starts[at] : ends[at]])
     return good
+
+
+class _Orders(dict[int, bool]):
+    """Whether the roles that are a number's digits, the first one last, may follow each other."""
+
+    def __missing__(self, order: int) -> bool:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        roles, left = bytearray(), order
+        while left:
+            left, digit = divmod(left, int(_BASE))
+            roles.append(digit - 1)
+        self[order] = good = _is_good(bytes(roles))
+        return good
+
+
+_ORDERS = _Orders()
 
 
 @lru_cache(_REMEMBERED)
