@@ -288,14 +288,52 @@ def test_a_cut_has_the_same_place_or_is_none_for_both(name: str, texts: list[str
             assert not isinstance(quick, tuple)
 
 
-def test_a_marker_within_a_macro_is_refused_not_misplaced() -> None:
+TALK = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
+
+
+def test_what_a_macro_marks_is_found_where_it_is_written() -> None:
     template = (
         "{% macro turn(m) %}{% generation %}{{ m['content'] }}{% endgeneration %}{% endmacro %}"
         "{% for m in messages %}{{ '<|im_start|>' + m['role'] }}{{ ' > ' + turn(m) }}{% endfor %}"
     )
-    chat = Chat(FAMILIES["chatml"].tokenizer(), {"default": template}, {})
-    with pytest.raises(TemplateRejects, match="within a macro"):
-        masks.code(chat, [{"role": "assistant", "content": "Hi"}], assistant_only=True)
+    text, spans = ChatTemplate(template, {}).render_marked(TALK)
+    assert [text[start:end] for start, end in spans] == [turn["content"] for turn in TALK]
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        pytest.param(
+            "{% set kept %}{% generation %}{{ '  ' + messages[1]['content'] }}{% endgeneration %}"
+            "{% endset %}{{ kept | trim }}",
+            "changes the text that it marks",
+            id="changed after it was marked",
+        ),
+        pytest.param(
+            "{% generation %}{{ messages[0]['content'] }}{% generation %}"
+            "{{ messages[1]['content'] }}{% endgeneration %}{% endgeneration %}",
+            "marks what is learned twice",
+            id="marked twice",
+        ),
+        pytest.param(
+            "{% for m in messages %}{% generation %}{{ m['content'] }}{% break %}"
+            "{% endgeneration %}{% endfor %}",
+            "never its end",
+            id="left before the mark's end",
+        ),
+    ],
+)
+def test_a_mark_whose_place_cannot_be_known_is_refused(template: str, why: str) -> None:
+    with pytest.raises(TemplateRejects, match=why):
+        ChatTemplate(template, {}).render_marked(TALK)
+
+
+def test_what_is_set_within_a_mark_is_not_known_behind_it() -> None:
+    template = (
+        "{% set name = 'outer' %}{% generation %}{% set name = 'inner' %}{{ name }}"
+        "{% endgeneration %}, {{ name }}"
+    )
+    assert ChatTemplate(template, {}).render_marked(TALK) == ("inner, outer", [(0, 5)])
 
 
 def test_a_template_is_told_the_day_of_its_run() -> None:

@@ -16,11 +16,12 @@ import numpy.typing as npt
 from app.datasets.splitting import mix
 
 Keys = npt.NDArray[np.uint64]
+_written = json.JSONEncoder(sort_keys=True, check_circular=False).encode
 
 
 def key_of(messages: Sequence[Mapping[str, Any]]) -> int:
     """Return 64 bits that stand for a conversation."""
-    content = json.dumps(messages, sort_keys=True, ensure_ascii=True)
+    content = _written(messages)
     return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "little")
 
 

@@ -6,6 +6,7 @@ marked stretches by their characters. Knows neither tokens nor torch nor transfo
 
 import json
 import re
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from functools import cached_property
@@ -25,6 +26,10 @@ Turns = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]] | None
 
 _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_MARK = f"\0{secrets.token_hex(8)}"  # no dataset can foresee it
+_BEGIN, _END = "[", "]"
+# What keeps text to do something with it before it is written.
+_CAPTURES = (nodes.Macro, nodes.CallBlock, nodes.FilterBlock, nodes.AssignBlock)
 
 
 class TemplateRejects(Exception):
@@ -32,25 +37,22 @@ class TemplateRejects(Exception):
 
 
 class _Marking(Extension):
-    """``{% generation %}``: remembers where its text begins and ends while a template renders."""
+    """``{% generation %}``: writes a mark where its text begins and ends, if marks are asked for."""
 
     tags = {"generation"}  # noqa: RUF012  # as jinja2 declares it
+    begin = end = ""
 
-    def __init__(self, environment: ImmutableSandboxedEnvironment) -> None:
-        super().__init__(environment)
-        self.blocks: list[str] = []
-        self.marked: list[tuple[int, str]] = []
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        """Turn the block into a call of ``_mark`` with its text."""
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """Return the block's nodes between two marks, with the scope that a call would give them."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_mark"), [], [], body).set_lineno(line)
+        marks = (nodes.Output([self.attr(name)]) for name in ("begin", "end"))
+        before, behind = (mark.set_lineno(line) for mark in marks)
+        return [before, nodes.Scope(body).set_lineno(line), behind]
 
-    def _mark(self, caller: Any) -> str:
-        text = str(caller())
-        self.marked.append((sum(map(len, self.blocks)), text))
-        return text
+    def mark(self, *, asked: bool) -> None:
+        """Write marks from now on, or none."""
+        self.begin, self.end = (_MARK + _BEGIN, _MARK + _END) if asked else ("", "")
 
 
 class ChatTemplate:
@@ -80,6 +82,13 @@ class ChatTemplate:
         template = environment.from_string(self.source)
         return template, marking, dict(template.globals)
 
+    @cached_property
+    def _may_capture(self) -> bool:
+        """Tell whether marked text may be kept and changed before it is written."""
+        tree = self._compiled[0].environment.parse(self.source)
+        captures = any(node.find(nodes.ExtensionAttribute) for node in tree.find_all(_CAPTURES))
+        return captures or any(loop.recursive for loop in tree.find_all(nodes.For))
+
     def _strftime(self, form: str) -> str:
         now = utc_now().astimezone()  # the machine's own day, as Transformers has it
         if self._today is not None:
@@ -88,22 +97,24 @@ class ChatTemplate:
 
     def render(self, turns: Turns, *, tools: Tools = None, ask: bool = False) -> str:
         """Return the conversation's text; ``ask`` opens an assistant's turn behind it."""
-        try:
-            return "".join(self._blocks(turns, tools, ask=ask))
-        except Exception as error:
-            raise _rejection(error) from error
+        return self._written(turns, tools, ask=ask, marks=False)
 
     def render_marked(self, turns: Turns, *, tools: Tools = None) -> tuple[str, list[Span]]:
         """Return the text and the stretches of it that the template marks, by characters."""
+        text, spans = _parted(self._written(turns, tools, ask=False, marks=True))
+        if spans and self._may_capture and text != self.render(turns, tools=tools):
+            raise TemplateRejects(
+                "the template changes the text that it marks as learned, "
+                "so the tokens to learn cannot be known"
+            )
+        return text, spans
+
+    def _written(self, turns: Turns, tools: Tools, *, ask: bool, marks: bool) -> str:
         try:
-            _, marking, _ = self._compiled
-            marking.blocks, marking.marked = [], []
-            for block in self._blocks(turns, tools, ask=False):
-                marking.blocks.append(block)
-            text = "".join(marking.blocks)
+            self._compiled[1].mark(asked=marks)
+            return "".join(self._blocks(turns, tools, ask=ask))
         except Exception as error:
             raise _rejection(error) from error
-        return text, _spans(text, marking.marked)
 
     def _blocks(self, turns: Turns, tools: Tools, *, ask: bool) -> Iterator[str]:
         template, _, shared = self._compiled
@@ -120,20 +131,26 @@ class ChatTemplate:
         return template.root_render_func(context)
 
 
-def _spans(text: str, marked: Sequence[tuple[int, str]]) -> list[Span]:
-    """Return the marked stretches, once it is sure that they lie where the template was then.
-
-    A marker within a macro or a captured block is told before its text is in its place.
-    """
-    spans = [(start, start + len(part)) for start, part in marked]
-    ends = [0, *(end for _, end in spans)]
-    for (start, end), before, (_, part) in zip(spans, ends, marked, strict=False):
-        if start < before or text[start:end] != part:
+def _parted(marked: str) -> tuple[str, list[Span]]:
+    """Return a text without its marks, and the stretches between them."""
+    first, *others = marked.split(_MARK)
+    parts, spans = [first], list[Span]()
+    place, start = len(first), None
+    for part in others:
+        if (part[0] == _BEGIN) != (start is None):
             raise TemplateRejects(
-                "the template marks what is learned within a macro, "
-                "so the tokens to learn cannot be known"
+                "the template marks what is learned twice, so the tokens to learn cannot be known"
             )
-    return spans
+        if start is None:
+            start = place
+        else:
+            spans.append((start, place))
+            start = None
+        parts.append(part[1:])
+        place += len(part) - 1
+    if start is not None:
+        raise TemplateRejects("the template marks where a turn to learn begins, and never its end")
+    return "".join(parts), spans
 
 
 def _rejection(error: Exception) -> TemplateRejects:

@@ -95,20 +95,26 @@ class Words:
     def code_all(self, asked: Sequence[Asked]) -> list[Found]:
         """Return ids and cuts of many texts; new words are looked up together. See ``Coder``."""
         stretches = [self._stretches(one) for one in asked]
+        joined = [found and self._joined(found) for found in stretches]
         met = set[str]()
-        for found in stretches:
-            met.update(*found or ())
+        for found, done in zip(stretches, joined, strict=True):
+            if not done:
+                met.update(*found or ())
         self._learn(met.difference(self._known))
         coded = [
-            self._whole.code_all([one])[0] if found is None else self._joined(found)
-            for one, found in zip(asked, stretches, strict=True)
+            done or (self._joined(found) if found else None) or self._whole.code_all([one])[0]
+            for one, found, done in zip(asked, stretches, joined, strict=True)
         ]
         self._forget()
         return coded
 
-    def _joined(self, stretches: Sequence[Sequence[str]]) -> tuple[bytes, list[int]]:
-        known = self._known
-        coded = [b"".join([known[word] for word in stretch]) for stretch in stretches]
+    def _joined(self, stretches: Sequence[Sequence[str]]) -> tuple[bytes, list[int]] | None:
+        """Return ids and cuts of words, or None where one of them was never met."""
+        known = self._known.__getitem__
+        try:
+            coded = [b"".join(map(known, stretch)) for stretch in stretches]
+        except KeyError:
+            return None
         return b"".join(coded), list(accumulate(len(ids) // ID.itemsize for ids in coded[:-1]))
 
     def _stretches(self, asked: Asked) -> list[list[str]] | None:
