@@ -70,6 +70,19 @@ _JOINED = 500  # words that are looked up at once
 _PART, _WORD = "\x02", "\x01"  # stand between added tokens and others, and between words
 
 
+class _Known(dict[str, bytes]):
+    """The ids of words; those that were asked for and are not here are noted."""
+
+    def __init__(self, words: Mapping[str, bytes]) -> None:
+        super().__init__(words)
+        self.unknown, self.misses = set[str](), 0
+
+    def __missing__(self, word: str) -> bytes:
+        self.unknown.add(word)
+        self.misses += 1
+        return b""
+
+
 class Words:
     """Codes texts by their words. Made by ``words_of``, which knows where that is exact."""
 
@@ -89,31 +102,31 @@ class Words:
         added = tokenizer.get_added_tokens_decoder()
         self._added = {it.content: array("I", [token]).tobytes() for token, it in added.items()}
         self._joins = blank is None and not any(" " in content for content in self._added)
-        self._known = {"": b"", **self._added}
+        self._known = _Known({"": b"", **self._added})
         self._long: list[str] = []
 
     def code_all(self, asked: Sequence[Asked]) -> list[Found]:
         """Return ids and cuts of many texts; new words are looked up together. See ``Coder``."""
         stretches = [self._stretches(one) for one in asked]
-        joined = [found and self._joined(found) for found in stretches]
-        met = set[str]()
-        for found, done in zip(stretches, joined, strict=True):
-            if not done:
-                met.update(*found or ())
-        self._learn(met.difference(self._known))
-        coded = [
-            done or (self._joined(found) if found else None) or self._whole.code_all([one])[0]
-            for one, found, done in zip(asked, stretches, joined, strict=True)
-        ]
+        tries = [found and self._joined(found) for found in stretches]
+        if self._known.unknown:
+            self._learn(self._known.unknown)
+            self._known.unknown = set()
+            tries = [
+                done or (found and self._joined(found))
+                for found, done in zip(stretches, tries, strict=True)
+            ]
         self._forget()
-        return coded
+        return [
+            done or self._whole.code_all([one])[0] for one, done in zip(asked, tries, strict=True)
+        ]
 
     def _joined(self, stretches: Sequence[Sequence[str]]) -> tuple[bytes, list[int]] | None:
-        """Return ids and cuts of words, or None where one of them was never met."""
-        known = self._known.__getitem__
-        try:
-            coded = [b"".join(map(known, stretch)) for stretch in stretches]
-        except KeyError:
+        """Return ids and cuts of words, or None where some are not known yet."""
+        known = self._known
+        before = known.misses
+        coded = [b"".join(map(known.__getitem__, stretch)) for stretch in stretches]
+        if known.misses != before:
             return None
         return b"".join(coded), list(accumulate(len(ids) // ID.itemsize for ids in coded[:-1]))
 
@@ -213,7 +226,7 @@ class Words:
             del self._known[word]
         self._long.clear()
         if len(self._known) > _REMEMBERED:
-            self._known = {"": b"", **self._added}
+            self._known = _Known({"": b"", **self._added})
 
 
 def words_of(tokenizer: Tokenizer) -> Words | None:

@@ -71,10 +71,10 @@ class Wording:
 
 
 def _first(keys: Sequence[str], turn: Mapping[str, Any]) -> str:
-    first, *others = keys
-    if first in turn or not others:
-        return first
-    return next((key for key in others if key in turn), first)
+    for key in keys:
+        if key in turn:
+            return key
+    return keys[0]
 
 
 OPENAI = Wording(
@@ -155,6 +155,8 @@ def written(items: object, wording: Wording) -> list[dict[str, Any]]:
 
 
 def _written(turn: dict[str, Any], role: str, wording: Wording) -> dict[str, Any]:
+    if len(turn) == 2 and turn.get("role") == role and type(turn.get("content")) is str:  # noqa: PLR2004
+        return turn  # as most are
     text = content_text(turn.get(wording.content_key(turn)))
     kept = {key: turn[key] for key in _KEPT if turn.get(key) is not None}
     calls = _calls(turn, text, wording) if role == "assistant" else []
