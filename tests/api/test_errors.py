@@ -27,7 +27,7 @@ def check_problem(answer: object, status: int, code: str) -> dict[str, object]:
 
 
 def test_an_unknown_path_is_a_problem(client: Client) -> None:
-    check_problem(client.get("/api/v1/nothing"), 404, "not_found")
+    assert check_problem(client.get("/api/v1/nothing"), 404, "not_found")["detail"]
 
 
 def test_an_unknown_method_is_a_problem_that_names_the_known_ones(client: Client) -> None:
@@ -44,7 +44,7 @@ def test_a_stranger_is_told_how_to_sign_in(anonymous_client: Client) -> None:
 
 def test_a_bad_bearer_is_refused_even_with_a_good_cookie(client: Client) -> None:
     answer = client.get(TOKENS, headers={"Authorization": "Bearer tb_wrong"})
-    check_problem(answer, 401, "unauthenticated")
+    assert check_problem(answer, 401, "unauthenticated")["detail"]
 
 
 @pytest.mark.parametrize("text", ["{", "", "{'name': 1}", '{"name": "x"} more'])

@@ -81,7 +81,7 @@ def test_the_yaml_launches_the_same_run_again(client: Client, session: Session) 
 def test_a_wrong_value_is_refused_by_its_field(
     client: Client, session: Session, config: dict[str, Any], field: str
 ) -> None:
-    refused(client, body(session, config=config), field)
+    assert refused(client, body(session, config=config), field)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,10 @@ def test_an_unknown_dataset_or_model_is_refused_by_its_field(
     client: Client, session: Session
 ) -> None:
     request = body(session)
-    refused(client, request | {"dataset": "ds_nothing"}, "dataset")
-    refused(client, request | {"dataset": {"id": request["dataset"], "version": 9}}, "dataset")
-    refused(client, request | {"base_model": "mdl_nothing"}, "base_model")
+    assert refused(client, request | {"dataset": "ds_nothing"}, "dataset")
+    other = {"id": request["dataset"], "version": 9}
+    assert refused(client, request | {"dataset": other}, "dataset")
+    assert refused(client, request | {"base_model": "mdl_nothing"}, "base_model")
 
 
 def test_a_dataset_with_errors_needs_a_yes(client: Client, session: Session) -> None:

@@ -19,7 +19,7 @@ from tests.fixtures.templates.families import FAMILIES
 from worker.trainer.filling import Model, tokens_of
 from worker.trainer.sources import of_lines
 
-_ROWS = {"short rows": (60_000, 12), "long rows": (20_000, 90)}  # how many, words a turn about
+_ROWS = {"short rows": (200_000, 12), "long rows": (50_000, 90)}  # how many, words a turn about
 _SAMPLE = 1_000
 _VOCABULARY = 30_000
 _PROCESSES = 2

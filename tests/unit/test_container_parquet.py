@@ -146,7 +146,9 @@ def test_no_change_to_a_good_file_makes_it_crash(data: st.DataObject) -> None:
         place = data.draw(st.integers(0, len(content) - 1))
         content[place] = data.draw(st.integers(0, 255))
 
-    Taken(bytes(content))
+    taken = Taken(bytes(content))
+
+    assert isinstance(taken.rows, list)
 
 
 def test_the_cleaned_file_has_the_same_columns_and_the_good_rows() -> None:

@@ -222,7 +222,7 @@ def test_no_depth_and_no_number_makes_a_format_crash(name: str, deep: Any) -> No
             {column: deep},
             {column: [{"role": "user", "content": deep, "tool_calls": deep}]},
         ):
-            formats.findings(row, FORMATS[name])
-            list(text_findings(row))
-            FORMATS[name].turns(row)
-            FORMATS[name].conversation(row)
+            assert isinstance(formats.findings(row, FORMATS[name]), list)
+            assert isinstance(list(text_findings(row)), list)
+            assert isinstance(FORMATS[name].turns(row), list)
+            assert isinstance(FORMATS[name].conversation(row), list | None)

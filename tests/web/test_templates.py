@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.parametrize("name", ALL)
 def test_each_template_compiles(name: str) -> None:
-    environment().get_template(name)
+    assert environment().get_template(name).name == name
 
 
 @pytest.mark.parametrize("name", FRAGMENTS)

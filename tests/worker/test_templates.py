@@ -97,7 +97,7 @@ def without_weights(turns: Turns) -> Turns:
     return [{key: turn[key] for key in ("role", "content")} for turn in turns]
 
 
-def check(family: Family, turns: Turns) -> bool:
+def assert_exact(family: Family, turns: Turns) -> bool:
     """Hold both promises for one conversation; return whether it is taken."""
     chat, peer = chat_of(family.name), peer_of(family.name)
     try:
@@ -138,7 +138,7 @@ def many(count: int) -> settings:
 @many(40)
 @given(turns=conversations())
 def test_exactly_the_answers_are_learned_or_the_row_is_refused(name: str, turns: Turns) -> None:
-    check(FAMILIES[name], turns)
+    assert_exact(FAMILIES[name], turns)
 
 
 @pytest.mark.slow
@@ -146,24 +146,24 @@ def test_exactly_the_answers_are_learned_or_the_row_is_refused(name: str, turns:
 @many(500)
 @given(turns=conversations())
 def test_the_same_of_five_hundred_conversations_each(name: str, turns: Turns) -> None:
-    check(FAMILIES[name], turns)
+    assert_exact(FAMILIES[name], turns)
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_plain_conversations_are_taken(name: str) -> None:
     family = FAMILIES[name]
     one = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello, you."}]
-    assert check(family, one)
+    assert assert_exact(family, one)
     takes_two = family.turn_of_last is None
-    assert check(family, [*one, *one]) is takes_two, "earlier turns are written differently"
+    assert assert_exact(family, [*one, *one]) is takes_two, "earlier turns are written differently"
     system = [{"role": "system", "content": "Be brief."}, *one]
-    assert check(family, system) is family.takes_system
+    assert assert_exact(family, system) is family.takes_system
 
 
 def test_a_thought_is_learned_in_the_last_turn_and_makes_earlier_turns_unknowable() -> None:
     asked = {"role": "user", "content": "2 + 2?"}
     thought = {"role": "assistant", "content": "<think>\nEasy.\n</think>\n\n4"}
-    assert check(FAMILIES["qwen3"], [asked, thought])
+    assert assert_exact(FAMILIES["qwen3"], [asked, thought])
     with pytest.raises(TemplateRejects, match="turn 2 is rendered differently"):
         masks.code(chat_of("qwen3"), [asked, thought, asked, thought], assistant_only=True)
 
@@ -286,54 +286,6 @@ def test_a_cut_has_the_same_place_or_is_none_for_both(name: str, texts: list[str
             assert quick == whole
         else:
             assert not isinstance(quick, tuple)
-
-
-TALK = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
-
-
-def test_what_a_macro_marks_is_found_where_it_is_written() -> None:
-    template = (
-        "{% macro turn(m) %}{% generation %}{{ m['content'] }}{% endgeneration %}{% endmacro %}"
-        "{% for m in messages %}{{ '<|im_start|>' + m['role'] }}{{ ' > ' + turn(m) }}{% endfor %}"
-    )
-    text, spans = ChatTemplate(template, {}).render_marked(TALK)
-    assert [text[start:end] for start, end in spans] == [turn["content"] for turn in TALK]
-
-
-@pytest.mark.parametrize(
-    ("template", "why"),
-    [
-        pytest.param(
-            "{% set kept %}{% generation %}{{ '  ' + messages[1]['content'] }}{% endgeneration %}"
-            "{% endset %}{{ kept | trim }}",
-            "changes the text that it marks",
-            id="changed after it was marked",
-        ),
-        pytest.param(
-            "{% generation %}{{ messages[0]['content'] }}{% generation %}"
-            "{{ messages[1]['content'] }}{% endgeneration %}{% endgeneration %}",
-            "marks what is learned twice",
-            id="marked twice",
-        ),
-        pytest.param(
-            "{% for m in messages %}{% generation %}{{ m['content'] }}{% break %}"
-            "{% endgeneration %}{% endfor %}",
-            "never its end",
-            id="left before the mark's end",
-        ),
-    ],
-)
-def test_a_mark_whose_place_cannot_be_known_is_refused(template: str, why: str) -> None:
-    with pytest.raises(TemplateRejects, match=why):
-        ChatTemplate(template, {}).render_marked(TALK)
-
-
-def test_what_is_set_within_a_mark_is_not_known_behind_it() -> None:
-    template = (
-        "{% set name = 'outer' %}{% generation %}{% set name = 'inner' %}{{ name }}"
-        "{% endgeneration %}, {{ name }}"
-    )
-    assert ChatTemplate(template, {}).render_marked(TALK) == ("inner, outer", [(0, 5)])
 
 
 def test_a_template_is_told_the_day_of_its_run() -> None:
