@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.box import Box, browser, chromium, running_box
+from tests.browser.box import Box, chromium, running_box
 from tests.browser.screenshots import PAGES, SECTIONS, enter
 
 AXE = Path("web/node_modules/axe-core/axe.min.js")
@@ -29,12 +29,6 @@ pytestmark = [
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     with running_box(tmp_path_factory.mktemp("box")) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Browser]:
-    with browser() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

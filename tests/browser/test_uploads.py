@@ -10,7 +10,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.box import Box, browser, chromium, running_box
+from tests.browser.box import Box, chromium, running_box
 from tests.browser.screenshots import enter
 
 SLOW = 120_000  # ms: a server's start on two busy cores
@@ -31,12 +31,6 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     (folder / "import" / "lamps.jsonl").write_bytes(rows(3))
     with running_box(folder, TUNEBOX_IMPORT_FOLDER=str(folder / "import")) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Browser]:
-    with browser() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
