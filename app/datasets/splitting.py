@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from app.datasets.alike.candidates import Places, flatten, join
+from app.datasets.mixing import Keys, mix
 
 HELD_OUT = 1
-Keys = npt.NDArray[np.uint64]
 Sides = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
 
@@ -30,14 +30,6 @@ class Draw:
     fraction: float
     seed: int
     strata: Places | None = None
-
-
-def mix(keys: Keys, seed: int) -> Keys:
-    """Return each key mixed with the seed, by SplitMix64's finish (Steele et al., 2014)."""
-    mixed = keys + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
 
 
 def united(one: Places, other: Places) -> Places:

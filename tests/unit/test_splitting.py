@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.datasets.alike.candidates import Places
-from app.datasets.splitting import HELD_OUT, Draw, closed, drawn, leaders_of, mix, united
+from app.datasets.mixing import mix
+from app.datasets.splitting import HELD_OUT, Draw, closed, drawn, leaders_of, united
 
 
 def draw_of(count: int, *, fraction: float = 0.2, seed: int = 1, **more: Places) -> Draw:

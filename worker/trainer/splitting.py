@@ -11,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from app.datasets.splitting import mix
+from app.datasets.mixing import Keys, mix
 
-Keys = npt.NDArray[np.uint64]
 _written = json.JSONEncoder(sort_keys=True, check_circular=False).encode
 
 
