@@ -102,9 +102,9 @@ def child_environment(ours: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def device_environment(kind: str | None, index: int | None) -> dict[str, str]:
-    """Return the variables that show a child its one leased card, or none."""
-    visible = str(index) if kind == "cuda" and index is not None else ""
+def device_environment(kind: str | None, indices: Sequence[int]) -> dict[str, str]:
+    """Return the variables that show a child its leased cards, or none."""
+    visible = ",".join(map(str, indices)) if kind == "cuda" else ""
     return {"CUDA_VISIBLE_DEVICES": visible, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 

@@ -76,7 +76,7 @@ def _claim(settings: Settings, url: str, lane: Lane) -> leasing.Claim | None:
 def run(settings: Settings, url: str, claim: leasing.Claim) -> None:
     """See a claimed job through to its next state."""
     structlog.contextvars.bind_contextvars(job=claim.job_id, attempt=claim.attempt)
-    log.info("job_taken", kind=claim.kind, device=claim.device_id)
+    log.info("job_taken", kind=claim.kind, device=claim.device_kind, indices=claim.device_indices)
     try:
         with Watch(url, claim, settings.lease_seconds) as watch:
             work = Work(settings, url, claim, watch)

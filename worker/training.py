@@ -150,7 +150,7 @@ def _start(work: Work, folder: Path, lock: IO[bytes]) -> launch.Trainer:
         folder=folder,
         lock=lock,
         grace=work.settings.stop_grace_seconds,
-        extra=launch.device_environment(claim.device_kind, claim.device_index),
+        extra=launch.device_environment(claim.device_kind, claim.device_indices),
     )
 
 

@@ -3,6 +3,7 @@
 Knows nothing of jobs but the id that holds a lease; claiming is part of ``jobs.leasing``.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -61,6 +62,12 @@ def is_free(device: Device, *, at: datetime | None = None) -> bool:
     if device.job_id is None or device.lease_until is None:
         return True
     return device.lease_until < (at or utc_now())
+
+
+def most_at_once(session: Session, kind: str) -> int:
+    """Return how many devices of a kind the box has that has most of them."""
+    boxes = Counter(device.host for device in present(session) if device.kind == kind)
+    return max(boxes.values(), default=0)
 
 
 def best_kind(session: Session) -> str:

@@ -38,15 +38,14 @@ class Claim:
     attempt: int
     recorded_seq: int
     fresh: bool
-    device_id: str | None = None
     device_kind: str | None = None
-    device_index: int | None = None
+    device_indices: tuple[int, ...] = ()  # on this box, where it has several of the kind
 
 
 def claim(
     session: Session, *, worker: str, host: str, lane: Lane, lease_seconds: float
 ) -> Claim | None:
-    """Take the best queued job that can start on ``host``, with the device it needs, or None."""
+    """Take the best queued job that can start on ``host``, with the devices it needs, or None."""
     jobs = [service.as_queued(job) for job in repository.queued(session, lane, _CANDIDATES)]
     if not jobs:
         return None
@@ -60,26 +59,24 @@ def claim(
 def _take(
     session: Session, placement: policy.Placement, *, worker: str, lease_seconds: float
 ) -> Claim | None:
-    """Lock job and device without waiting for others who look at them; lease both."""
+    """Lock job and devices without waiting for others who look at them; lease them all."""
     job = repository.lock_queued(session, placement.job.id)
     if job is None:
         return None
-    device = None
-    if placement.device is not None:
-        device = repository.lock_free_device(session, placement.device.id)
-        if device is None:
-            return None
+    devices = repository.lock_free_devices(session, [offer.id for offer in placement.devices])
+    if len(devices) < len(placement.devices):
+        return None
     job.attempt += 1
     job.worker = worker
     service.transition(session, job, JobStatus.STARTING)
-    if device is not None:
+    for device in devices:
         device.job_id, device.attempt = job.id, job.attempt
     session.flush()
     repository.extend_lease(session, job.id, job.attempt, lease_seconds)
-    return _claim_of(job, device)
+    return _claim_of(job, devices)
 
 
-def _claim_of(job: Job, device: Device | None) -> Claim:
+def _claim_of(job: Job, devices: Sequence[Device]) -> Claim:
     return Claim(
         job.id,
         JobKind(job.kind),
@@ -87,9 +84,8 @@ def _claim_of(job: Job, device: Device | None) -> Claim:
         job.attempt,
         job.recorded_seq,
         job.fresh,
-        device.id if device else None,
-        device.kind if device else None,
-        device.index if device else None,
+        devices[0].kind if devices else None,
+        tuple(device.index for device in devices),
     )
 
 

@@ -4,6 +4,7 @@ Knows neither database nor workers: it is given what is queued and what there is
 Fair share will be a different ``order``; nothing else asks who comes first.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,10 +37,10 @@ class Offer:
 
 @dataclass(frozen=True)
 class Placement:
-    """A job and the device it gets; None where it needs none."""
+    """A job and the devices it gets, all of one box; none where it needs none."""
 
     job: QueuedJob
-    device: Offer | None
+    devices: tuple[Offer, ...]
 
 
 def order(jobs: Iterable[QueuedJob]) -> list[QueuedJob]:
@@ -62,13 +63,28 @@ def fitting(job: QueuedJob, offers: Sequence[Offer]) -> list[Offer]:
 
 
 def placements(jobs: Iterable[QueuedJob], offers: Sequence[Offer]) -> list[Placement]:
-    """Return what could start now on the devices of one box, in the order to try it."""
+    """Return what could start now on the devices of one box, in the order to try it.
+
+    A job that needs several devices and lacks some keeps those that are free from the jobs behind
+    it: else these would take them one by one, and it would never start.
+    """
     found: list[Placement] = []
+    kept: set[str] = set()
     for job in order(jobs):
+        free = [offer for offer in fitting(job, offers) if offer.id not in kept]
         if job.devices_needed == 0:
-            found.append(Placement(job, None))
-        found += [Placement(job, offer) for offer in fitting(job, offers) if job.devices_needed]
+            found.append(Placement(job, ()))
+        elif job.devices_needed == 1:
+            found += [Placement(job, (offer,)) for offer in free]
+        elif job.devices_needed <= len(free):
+            found.append(Placement(job, tuple(free[: job.devices_needed])))
+        elif job.devices_needed <= _count(offers, wanted_kind(job, offers)):
+            kept.update(offer.id for offer in free)
     return found
+
+
+def _count(offers: Iterable[Offer], kind: str) -> int:
+    return sum(offer.kind == kind for offer in offers)
 
 
 def waiting_reason(job: QueuedJob, others: Iterable[QueuedJob], offers: Sequence[Offer]) -> str:
@@ -83,12 +99,23 @@ def waiting_reason(job: QueuedJob, others: Iterable[QueuedJob], offers: Sequence
     same = [offer for offer in offers if offer.kind == kind]
     if not same:
         return f"It needs a {name}, and none of the {len(offers)} devices of the workers is one."
-    busy = [offer for offer in same if offer.holder is not None]
-    if len(busy) < len(same):
-        return f"Starts in a moment; {_before(before)}."
+    most = max(Counter(offer.host for offer in same).values())
+    if most < job.devices_needed:
+        return f"It needs {job.devices_needed} {name}s at once, and no box has more than {most}."
+    return f"{_lack(job, same, name)}; {_before(before)}."
+
+
+def _lack(job: QueuedJob, same: Sequence[Offer], name: str) -> str:
+    """Say which of the devices that would do are not free."""
+    free = Counter(offer.host for offer in same if offer.holder is None)
+    now = max(free.values(), default=0)
+    if now >= job.devices_needed:
+        return "Starts in a moment"
+    if job.devices_needed > 1:
+        return f"It needs {job.devices_needed} {name}s at once, and {now} are free"
     if len(same) == 1:
-        return f"The {name} is busy with {busy[0].holder}; {_before(before)}."
-    return f"All {len(same)} {name}s are busy; {_before(before)}."
+        return f"The {name} is busy with {same[0].holder}"
+    return f"All {len(same)} {name}s are busy"
 
 
 def _before(count: int) -> str:

@@ -34,14 +34,17 @@ def lock_queued(session: Session, job_id: str) -> Job | None:
     return session.scalar(statement.execution_options(populate_existing=True))
 
 
-def lock_free_device(session: Session, device_id: str) -> Device | None:
-    """Return the device, locked, if it is still free and nobody else is looking at it."""
+def lock_free_devices(session: Session, ids: Sequence[str]) -> Sequence[Device]:
+    """Return those of the devices, locked, that are still free and that nobody else looks at."""
+    if not ids:
+        return []
     statement = (
         select(Device)
-        .where(Device.id == device_id, device_is_free())
+        .where(Device.id.in_(ids), device_is_free())
+        .order_by(Device.index)
         .with_for_update(skip_locked=True)
     )
-    return session.scalar(statement.execution_options(populate_existing=True))
+    return session.scalars(statement.execution_options(populate_existing=True)).all()
 
 
 def device_is_free() -> ColumnElement[bool]:

@@ -331,7 +331,7 @@ def predicted_start(session: Session, job: Job) -> datetime | None:
 
     Known only for the next in line when all fitting devices run jobs whose end is predicted.
     """
-    if job.status != JobStatus.QUEUED or not job.devices_needed:
+    if job.status != JobStatus.QUEUED or job.devices_needed != 1:
         return None
     queue = policy.order(as_queued(other) for other in repository.queued(session, job.lane, 2))
     if not queue or queue[0].id != job.id:

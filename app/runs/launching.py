@@ -96,6 +96,18 @@ def device_for(session: Session, kind: str) -> tuple[str, int | None]:
     return kind, min(sizes, default=None)
 
 
+def require_devices(session: Session, count: int, *, kind: str) -> None:
+    """Raise ``Invalid`` unless a box has so many devices of the kind a run gets."""
+    if count == 1:
+        return
+    if kind == "cpu":
+        raise Invalid.field("resources.devices", "a run on the CPU takes one device; use 1")
+    most = devices.most_at_once(session, "cuda")
+    if most < count:
+        there = f"the largest has {most}" if most else "no worker offers one now"
+        raise Invalid.field("resources.devices", f"no box has {count} NVIDIA cards; {there}")
+
+
 def flattened(raw: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
     """Return a partial configuration as dotted field → value as it was given."""
     found: dict[str, Any] = {}

@@ -16,9 +16,9 @@ class DatasetChoice(Schema):
 
 
 class ResourceRequest(Schema):
-    """What a run needs to start; the service says what this version can give."""
+    """What a run needs to start; the service says what there is."""
 
-    devices: int = Field(default=1, ge=1, le=1024)
+    devices: int = Field(default=1, ge=1, le=64)
     kind: Literal["auto", "cpu", "cuda"] = "auto"
 
 

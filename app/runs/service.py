@@ -45,14 +45,13 @@ def create(session: Session, *, actor: Actor, request: RunRequest) -> Run:
     given, errors = launching.checked(launching.flattened(request.config))
     if errors:
         raise launching.invalid(errors)
-    if request.resources.devices != 1:
-        raise Invalid.field("resources.devices", "a run takes one device in this version; use 1")
     chosen = launching.choose(
         session,
         dataset=request.dataset,
         base_model=request.base_model,
         kind=request.resources.kind,
     )
+    launching.require_devices(session, request.resources.devices, kind=chosen.device_kind)
     resolved = _resolved(request, given, chosen)
     return _queue(
         session,
@@ -90,7 +89,9 @@ def _spec(request: RunRequest, chosen: Chosen, resolved: presets.Resolved) -> Ru
         base_model=chosen.model.id,
         preset=request.preset,
         config=resolved.config,
-        resources=Resources.model_validate({"kind": chosen.device_kind}),
+        resources=Resources.model_validate(
+            {"kind": chosen.device_kind, "devices": request.resources.devices}
+        ),
         priority=request.priority,
         note=request.note,
     )

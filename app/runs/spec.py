@@ -208,7 +208,9 @@ class RunConfig(Part):
 class Resources(Part):
     """What a run needs to start."""
 
-    devices: Literal[1] = Field(default=1, description="How many devices; one for now.")
+    devices: int = Field(
+        default=1, ge=1, le=64, description="How many cards of one box share each step."
+    )
     kind: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto: a GPU if the box has one."
     )

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
+from app.devices import service as devices
+from app.devices.inventory import Found
 from app.jobs.models import Job
 from app.jobs.state import JobStatus
 from app.runs import service
@@ -97,6 +99,19 @@ def test_what_needs_a_card_is_refused_on_a_cpu(
 ) -> None:
     request = body(session, config=config, resources={"kind": "cpu"})
     assert "NVIDIA" in refused(client, request, field)
+
+
+def test_a_run_may_take_as_many_cards_as_a_box_has(client: Client, session: Session) -> None:
+    cards = [Found(kind="cuda", index=at, name="Card", memory_bytes=2**36) for at in range(2)]
+    devices.announce(session, host="box", found=cards)
+    request = body(session, resources={"kind": "cuda", "devices": 2})
+    answer = client.post(RUNS, json=request)
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["spec"]["resources"] == {"kind": "cuda", "devices": 2}
+    request["resources"] = {"kind": "cuda", "devices": 3}
+    assert "the largest has 2" in refused(client, request, "resources.devices")
+    request["resources"] = {"kind": "cpu", "devices": 2}
+    assert "use 1" in refused(client, request, "resources.devices")
 
 
 def test_several_wrong_fields_are_all_named(client: Client, session: Session) -> None:

@@ -4,9 +4,11 @@ import threading
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, update
+from sqlalchemy import delete, func, update
 
 from app.devices import service as devices
+from app.devices.inventory import Found
+from app.devices.models import Device
 from app.jobs import leasing, reaper
 from app.jobs import service as jobs
 from app.jobs.events import EventType, JobEvent
@@ -18,6 +20,7 @@ from app.queue import Lane
 from tests.fixtures.builders import create_run, create_user
 from tests.worker.box import Box
 from worker import supervisor
+from worker.launch import device_environment
 
 HOST = supervisor.host_name()
 
@@ -83,6 +86,32 @@ def test_the_higher_priority_goes_first_then_who_came_first(box: Box) -> None:
                 session, job_id=claim.job_id, attempt=1, to=JobStatus.FAILED, failure={"kind": "x"}
             )
     assert taken == [ids[1], ids[0], ids[2]]
+
+
+def test_a_run_leases_all_its_cards_and_gives_all_back(box: Box) -> None:
+    with transaction(box.url) as session:
+        session.execute(delete(Device))
+        devices.announce(session, host=HOST, found=[_card(at) for at in range(3)])
+        job_id = create_run(session).job_id
+        statement = update(Job).where(Job.id == job_id)
+        session.execute(statement.values(device_kind="cuda", devices_needed=2))
+    claim = _claim(box)
+    assert claim is not None
+    assert (claim.device_kind, claim.device_indices) == ("cuda", (0, 1))
+    assert (
+        device_environment(claim.device_kind, claim.device_indices)["CUDA_VISIBLE_DEVICES"] == "0,1"
+    )
+    with transaction(box.url) as session:
+        assert [devices.is_free(one) for one in devices.present(session)] == [False, False, True]
+        leasing.finish(
+            session, job_id=job_id, attempt=1, to=JobStatus.FAILED, failure={"kind": "x"}
+        )
+    with transaction(box.url) as session:
+        assert all(devices.is_free(one) for one in devices.present(session))
+
+
+def _card(index: int) -> Found:
+    return Found(kind="cuda", index=index, name="A card", memory_bytes=2**34)
 
 
 def test_a_box_without_the_device_takes_no_run(box: Box) -> None:
