@@ -54,7 +54,7 @@ _PATTERNS = frozenset(
 )
 # Patterns that take no space at all: they may stand before one of the others.
 _WITHOUT_SPACES = frozenset({r"\p{N}{1,3}", r"\p{N}", "[一-龥\u3040-\u309f\u30a0-\u30ff]+"})
-_CUT = re.compile(r"(?<=\S) ")
+_SPACE = re.compile(r"(?<=\S) ")
 _LINE_END = re.compile(r"\n(?=[^\s/])")
 _SINGLE_LINE_END = re.compile(r"(?<=\S)\n(?=[^\s/])")
 # Where a space, or what follows a line's end, is no cut; without these cuts are found by replacing.
@@ -67,7 +67,9 @@ _ONE_LINE_END = re.compile(r"(?P<space> ?)[^\s/](?s:.*\S)?(?P<end>\n?)")
 _REMEMBERED = 400_000  # words; about 80 MB
 _LONGEST = 48  # characters of a word that is remembered
 _JOINED = 500  # words that are looked up at once
-_PART, _WORD = "\x02", "\x01"  # stand between added tokens and others, and between words
+# They stand between added tokens and others, between words, and for a cut that is asked for.
+_MARKS = _PART, _WORD, _CUT = "\x02", "\x01", "\x03"
+_CUT_IDS = b"\xff" * ID.itemsize  # no ids: those have less than 32 bits
 
 
 class _Known(dict[str, bytes]):
@@ -102,42 +104,46 @@ class Words:
         added = tokenizer.get_added_tokens_decoder()
         self._added = {it.content: array("I", [token]).tobytes() for token, it in added.items()}
         self._joins = blank is None and not any(" " in content for content in self._added)
-        self._known = _Known({"": b"", **self._added})
+        self._at_first = {"": b"", _CUT: _CUT_IDS, **self._added}
+        self._known = _Known(self._at_first)
         self._long: list[str] = []
 
     def code_all(self, asked: Sequence[Asked]) -> list[Found]:
         """Return ids and cuts of many texts; new words are looked up together. See ``Coder``."""
-        stretches = [self._stretches(one) for one in asked]
-        tries = [found and self._joined(found) for found in stretches]
+        words = [self._words_of(one) for one in asked]
+        tries = [found and self._joined(found) for found in words]
         if self._known.unknown:
             self._learn(self._known.unknown)
             self._known.unknown = set()
             tries = [
                 done or (found and self._joined(found))
-                for found, done in zip(stretches, tries, strict=True)
+                for found, done in zip(words, tries, strict=True)
             ]
         self._forget()
         return [
             done or self._whole.code_all([one])[0] for one, done in zip(asked, tries, strict=True)
         ]
 
-    def _joined(self, stretches: Sequence[Sequence[str]]) -> tuple[bytes, list[int]] | None:
+    def _joined(self, words: Sequence[str]) -> tuple[bytes, list[int]] | None:
         """Return ids and cuts of words, or None where some are not known yet."""
         known = self._known
         before = known.misses
-        coded = [b"".join(map(known.__getitem__, stretch)) for stretch in stretches]
+        coded = b"".join(map(known.__getitem__, words))
         if known.misses != before:
             return None
-        return b"".join(coded), list(accumulate(len(ids) // ID.itemsize for ids in coded[:-1]))
+        stretches = coded.split(_CUT_IDS)
+        places = accumulate(len(ids) // ID.itemsize for ids in stretches[:-1])
+        return b"".join(stretches), list(places)
 
-    def _stretches(self, asked: Asked) -> list[list[str]] | None:
-        """Return the words between the cuts, or None where a cut is none between words."""
+    def _words_of(self, asked: Asked) -> list[str] | None:
+        """Return the words of a text, and its cuts; None where a cut is none between words."""
         text = asked.text
-        if (self._blank and self._blank in text) or _PART in text or _WORD in text:
+        if (self._blank and self._blank in text) or any(mark in text for mark in _MARKS):
             return None
         parts = self._parting.split(text) if self._parting else [text]
-        found: list[list[str]] = []
-        held: list[str] = []
+        if not asked.cuts:
+            return self._words(parts)
+        kept: list[str] = []
         start, left = 0, list(reversed(asked.cuts))
         for place, given in enumerate(parts):
             part = given
@@ -145,11 +151,11 @@ class Words:
                 at = left.pop() - start
                 if at and (place & 1 or not self._is_cut(part, at)):
                     return None
-                found.append(self._words([*held, part[:at]]))
-                held, part, start = [], part[at:], start + at
-            held.append(part)
+                kept += (part[:at], _CUT)
+                part, start = part[at:], start + at
+            kept.append(part)
             start += len(part)
-        return [*found, self._words(held), *([""] for _ in left)]  # those left are at the end
+        return self._words([*kept, *(_CUT for _ in left)])  # those left are at the end
 
     def _is_cut(self, part: str, at: int) -> bool:
         """Tell whether a part may be cut before its character ``at``, the first left out."""
@@ -171,12 +177,12 @@ class Words:
         return text.replace(_PART, _WORD).split(_WORD)
 
     def _found_words(self, part: str) -> list[str]:
-        if part in self._added:
+        if part in self._at_first:
             return [part]
         *lines, last = self._line_end.split(part)
         found: list[str] = []
         for line in [*(line + "\n" for line in lines), last]:
-            first, *others = _CUT.split(line)
+            first, *others = _SPACE.split(line)
             found.append(first)
             found += [" " + word for word in others]
         return found
@@ -226,7 +232,7 @@ class Words:
             del self._known[word]
         self._long.clear()
         if len(self._known) > _REMEMBERED:
-            self._known = _Known({"": b"", **self._added})
+            self._known = _Known(self._at_first)
 
 
 def words_of(tokenizer: Tokenizer) -> Words | None:
