@@ -65,9 +65,14 @@ def _compare(
     """Note in ``first`` what is alike among rows in order of their places."""
     if not len(places):
         return
-    order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: equal rows stay in order
+    order = np.argsort(hashes[:, 0], kind="stable")  # equal rows stay in order
     ordered = hashes[order]
+    differ = ordered[1:] != ordered[:-1]
+    if (differ[:, 1] & ~differ[:, 0]).any():  # half of their hashes is equal, by chance
+        order = np.lexsort((hashes[:, 1], hashes[:, 0]))
+        ordered = hashes[order]
+        differ = ordered[1:] != ordered[:-1]
     begins = np.ones(len(order), dtype=np.bool_)
-    begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    begins[1:] = differ.any(axis=1)
     leaders = order[np.flatnonzero(begins)[np.cumsum(begins) - 1]]
     first[places[order]] = places[leaders]
