@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 
 from app.auth import service as auth
 from app.auth.roles import Actor, require_owner, require_write
-from app.datasets import splits
 from app.errors import Invalid, NotFound
 from app.evaluations import service as evaluations
 from app.evaluations.models import Evaluation
@@ -21,9 +20,8 @@ from app.jobs.state import JobKind, JobStatus, StopMode
 from app.kit.clock import utc_now
 from app.kit.ids import new_id
 from app.kit.pagination import Page, PageRequest, encode_cursor
-from app.kit.storage import model_folder
 from app.queue import Lane
-from app.runs import changing, inputs, launching, presets, repository
+from app.runs import changing, inputs, planning, repository
 from app.runs import comparison as comparing
 from app.runs.comparison import Comparison, Item, Measured, Subject
 from app.runs.exchange.script import script
@@ -31,9 +29,9 @@ from app.runs.launching import Chosen
 from app.runs.models import Run
 from app.runs.repository import SORTS, RunRow, Wanted
 from app.runs.schemas import RunRequest
-from app.runs.spec import DatasetRef, Objective, Resources, RunConfig, RunSpec, TrainerJob
+from app.runs.spec import Objective, RunSpec, TrainerJob
 from app.runs.views import RunView, view_of
-from app.settings import Settings, get_settings
+from app.settings import Settings
 
 PRIORITIES = {"low": -1, "normal": 0, "high": 1}
 COMPARED = (2, 8)
@@ -42,73 +40,8 @@ COMPARED = (2, 8)
 def create(session: Session, *, actor: Actor, request: RunRequest) -> Run:
     """Queue a new run. Raises ``Invalid`` by field, or ``Conflict`` while inputs are not ready."""
     require_write(actor)
-    given, errors = launching.checked(launching.flattened(request.config))
-    if errors:
-        raise launching.invalid(errors)
-    chosen = launching.choose(
-        session,
-        dataset=request.dataset,
-        base_model=request.base_model,
-        kind=request.resources.kind,
-    )
-    launching.require_devices(session, request.resources.devices, kind=chosen.device_kind)
-    resolved = _resolved(request, given, chosen)
-    return _queue(
-        session,
-        actor=actor,
-        spec=_spec(request, chosen, resolved),
-        chosen=chosen,
-        reasons=resolved.reasons,
-    )
-
-
-def _resolved(request: RunRequest, given: Mapping[str, Any], chosen: Chosen) -> presets.Resolved:
-    simulated = given.get("objective") == Objective.SIMULATED
-    if simulated and not get_settings().allow_simulated:
-        raise Invalid.field(
-            "config.objective",
-            "simulated runs are for tests; start Tunebox with TUNEBOX_ALLOW_SIMULATED=1",
-        )
-    if not simulated:
-        launching.require_ready(chosen, _as_given(given))
-    resolved = presets.resolve(given, case=chosen.case(request.preset))
-    errors = launching.contradictions(resolved.config, chosen=chosen)
-    if errors:
-        raise launching.invalid(errors)
-    return resolved
-
-
-def _as_given(given: Mapping[str, Any]) -> RunConfig:
-    return RunConfig.model_validate(presets.nested(given))
-
-
-def _spec(request: RunRequest, chosen: Chosen, resolved: presets.Resolved) -> RunSpec:
-    return RunSpec(
-        name=checked_name(request.name) or default_name(chosen),
-        dataset=DatasetRef(id=chosen.dataset.id, version=chosen.version.number),
-        base_model=chosen.model.id,
-        preset=request.preset,
-        config=resolved.config,
-        resources=Resources.model_validate(
-            {"kind": chosen.device_kind, "devices": request.resources.devices}
-        ),
-        priority=request.priority,
-        note=request.note,
-    )
-
-
-def checked_name(name: str | None) -> str:
-    """Return a run's name without blanks around it; empty means that there is none yet."""
-    name = (name or "").strip()
-    if not name.isprintable():
-        raise Invalid.field("name", "leave out control characters and line breaks")
-    return name
-
-
-def default_name(chosen: Chosen) -> str:
-    """Return a name for a run that has none: its dataset's and its model's."""
-    model = chosen.model.name.rsplit("/", 1)[-1]
-    return f"{chosen.dataset.name[:70]}-{model[:48]}"
+    plan = planning.planned(session, request)
+    return _queue(session, actor=actor, spec=plan.spec, chosen=plan.chosen, reasons=plan.reasons)
 
 
 def _queue(
@@ -326,23 +259,17 @@ def trainer_job(
         raise NotFound("This job has no run.")
     spec = RunSpec.model_validate(run.spec)
     row = repository.one(session, run.id)
-    if row is None or spec.config.objective is Objective.SIMULATED:
-        return TrainerJob(run=spec, dataset_file="", base_model_folder="", device=device)
-    return TrainerJob(
-        run=spec,
-        **inputs.files(
-            settings,
-            spec,
-            row.version,
-            job_id=job_id,
-            measured=splits.measured_version(session, split_id=spec.config.data.split),
-        ),
-        cache_folder=str(settings.data_folder / "tokens"),
+    if row is None:
+        raise NotFound("This job has no run.")
+    job = planning.trainer_job(
+        session,
+        settings,
+        planning.Inputs(spec, row.version, row.base_model),
+        job_id=job_id,
         today=run.created_at.date(),
-        base_model_folder=str(model_folder(settings, row.base_model.folder)),
         device=device,
-        fresh=row.job.fresh,
     )
+    return job.model_copy(update={"fresh": row.job.fresh})
 
 
 def script_of(session: Session, settings: Settings, *, run_id: str) -> str:
