@@ -134,9 +134,10 @@ def _variant(it: Subject) -> Iterator[Advice]:
 
 
 def _learning_rate(it: Subject) -> Iterator[Advice]:
-    rate, good = it.config.training.learning_rate, presets.learning_rate_for(it.facts)
+    rate = it.config.training.learning_rate
+    good = presets.learning_rate_for(it.facts, method=it.config.method)
     if rate > TOO_HIGH * good:
-        text = f"Above {good:g} a LoRA run of this model often forgets or diverges."
+        text = f"Above {good:g} a run of this kind and model often forgets or diverges."
     elif rate < TOO_LOW * good:
         text = f"So far below {good:g} this model will hardly learn."
     else:

@@ -20,17 +20,11 @@ from app.datasets.models import Dataset, DatasetVersion
 from app.devices import service as devices
 from app.errors import Conflict, FieldError, Invalid, NotFound
 from app.kit.schemas import sentence
-from app.runs import presets
+from app.runs import engines, presets
 from app.runs.schemas import DatasetChoice
 from app.runs.spec import Objective, Preset, RunConfig
 
 EXCLUDE = "data.exclude_problem_rows"
-# What the API's contract names and a later version brings: field → value → what to do meanwhile.
-LATER: Mapping[str, Mapping[str, str]] = {
-    "engine": {"fused": "use auto, unsloth or peft"},
-    "quantization": {"int8": "use nf4 or none", "fp8": "use nf4 or none"},
-    "adapter.init": {"loftq": "use default or pissa"},
-}
 
 
 @dataclass(frozen=True)
@@ -138,9 +132,8 @@ def checked(raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _later(field: str, value: Any) -> str | None:
-    cure = LATER.get(field, {}).get(value) if isinstance(value, str) else None
-    if cure:
-        return f"{value} is not available in this version; {cure}"
+    if problem := engines.not_yet(field, value):
+        return problem
     if field == "evaluation.probe_prompts" and value:
         return "probe prompts are not available in this version; leave them out"
     if (
@@ -175,26 +168,10 @@ def contradictions(config: RunConfig, *, chosen: Chosen) -> dict[str, str]:
             f"version {chosen.version.number} of this dataset has no such split; "
             "choose one of its own, or leave it out"
         )
-    if chosen.device_kind == "cpu":
-        found |= _impossible_on_cpu(config)
-    if chosen.facts.quantization == "nf4" and config.quantization != "nf4":
-        found["quantization"] = "this model's files are in 4 bits already; use nf4"
-    if config.adapter.use_dora and config.adapter.init == "pissa":
-        found["adapter.init"] = "DoRA and PiSSA exclude each other; use default"
     if config.simulate is not None:
         found["simulate"] = "only a run with the objective simulated takes it; leave it out"
-    return found
-
-
-def _impossible_on_cpu(config: RunConfig) -> dict[str, str]:
-    found: dict[str, str] = {}
-    if config.quantization == "nf4":
-        found["quantization"] = "4 bits need an NVIDIA card; use none, or resources.kind cuda"
-    if config.engine == "unsloth":
-        found["engine"] = "unsloth needs an NVIDIA card; use auto or peft"
-    if config.training.optimizer == "adamw_8bit":
-        found["training.optimizer"] = "8-bit states need an NVIDIA card; use auto or adamw"
-    return found
+    impossible = engines.refusals(config, device_kind=chosen.device_kind, facts=chosen.facts)
+    return impossible | found
 
 
 def require_ready(chosen: Chosen, config: RunConfig) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.basemodels.facts import ModelFacts
-from app.runs import memory
+from app.runs import engines, memory
 from app.runs.spec import Objective, Preset, RunConfig
 
 LEARNING_RATE = 2e-4
 AT_WIDTH = 4096
 LOWEST_RATE, HIGHEST_RATE = 1e-4, 1e-2
+OF_ADAPTER = 10  # times the rate of full fine-tuning
 SMALL_WIDTH = 1024  # narrower models learn from scratch what wide ones know: more, larger steps
 SMALL_MODEL_STEPS = {Preset.QUICK: 120, Preset.BALANCED: 250, Preset.QUALITY: 400}
 SMALL_MODEL_EPOCHS = (1, 10)
@@ -107,10 +108,13 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def learning_rate_for(facts: ModelFacts) -> float:
-    """Return the rate that suits a model's width: 2e-4 at 4,096, growing as 1 / width."""
-    rate = LEARNING_RATE * AT_WIDTH / facts.hidden_size
-    return float(f"{min(max(rate, LOWEST_RATE), HIGHEST_RATE):.3g}")
+def learning_rate_for(facts: ModelFacts, *, method: str = "lora") -> float:
+    """Return the rate that suits a model's width: 2e-4 at 4,096, growing as 1 / width.
+
+    Weights that are trained themselves take a tenth of what an adapter takes.
+    """
+    rate = min(max(LEARNING_RATE * AT_WIDTH / facts.hidden_size, LOWEST_RATE), HIGHEST_RATE)
+    return float(f"{rate / (OF_ADAPTER if method == 'full' else 1):.3g}")
 
 
 def steps_of(config: RunConfig, *, examples: int, mean_tokens: float | None = None) -> int | None:
@@ -130,6 +134,9 @@ def steps_of(config: RunConfig, *, examples: int, mean_tokens: float | None = No
 
 
 def _quantization(case: Case, decided: Decided) -> tuple[str, str]:
+    needed = _needed_bits(case, decided)
+    if needed:
+        return needed
     if case.facts.quantization == "nf4":
         return "nf4", "This model's files are in 4 bits already."
     if not case.on_gpu:
@@ -143,13 +150,21 @@ def _quantization(case: Case, decided: Decided) -> tuple[str, str]:
     return "none", "16 bits fit into the card's memory, and lose nothing."
 
 
+def _needed_bits(case: Case, decided: Decided) -> tuple[str, str] | None:
+    """Return the quantization that the method asks for, whatever the memory."""
+    if decided["method"] == "full":
+        return "none", "A full fine-tuning changes all weights, so they stay whole."
+    if decided["adapter.init"] == "loftq" and case.on_gpu:
+        return "nf4", "LoftQ makes up for what 4 bits lose, so the weights are in 4 bits."
+    if decided["adapter.init"] == "pissa" and not case.facts.quantization:
+        return "none", "PiSSA changes the frozen weights, which needs them in 16 bits."
+    return None
+
+
 def _engine(case: Case, decided: Decided) -> tuple[str, str]:
-    del decided
-    if case.on_gpu:
-        return "unsloth", "The fastest way on an NVIDIA card."
-    if case.device_kind == "cpu":
-        return "peft", "Unsloth needs an NVIDIA card; PEFT runs everywhere."
-    return "auto", "Decided when a device takes the run."
+    asked = RunConfig.model_validate(nested({**decided, "engine": engines.AUTO}))
+    choice = engines.choose(asked, device_kind=case.device_kind)
+    return choice.engine, choice.reason
 
 
 def _rank(case: Case, decided: Decided) -> tuple[int, str]:
@@ -172,7 +187,10 @@ def _alpha(case: Case, decided: Decided) -> tuple[int, str]:
 
 
 def _use_dora(case: Case, decided: Decided) -> tuple[bool, str]:
-    del decided
+    if decided["method"] == "full":
+        return False, "A full fine-tuning has no adapter."
+    if decided["adapter.init"] != "default":
+        return False, "DoRA and another start of the adapter exclude each other."
     if case.preset is Preset.QUALITY and case.on_gpu:
         return True, "A little better at 2.7 × the time (measured on an H200)."
     return False, "Only the quality preset on an NVIDIA card takes it: it costs 2.7 × the time."
@@ -199,8 +217,10 @@ def _epochs_of_small(case: Case, decided: Decided) -> tuple[float, str]:
 
 
 def _learning_rate(case: Case, decided: Decided) -> tuple[float, str]:
-    del decided
     rate, width = learning_rate_for(case.facts), case.facts.hidden_size
+    if decided["method"] == "full":
+        rate = learning_rate_for(case.facts, method="full")
+        return rate, f"A tenth of what an adapter of this model takes ({width:,} wide)."
     if case.preset is Preset.QUALITY and not case.is_small:
         return max(
             rate / 2, LOWEST_RATE
@@ -248,7 +268,7 @@ def _optimizer(case: Case, decided: Decided) -> tuple[str, str]:
     del decided
     if case.on_gpu:
         return "adamw_8bit", "Its state takes a quarter of the memory, at the same result."
-    if case.device_kind == "cpu":
+    if case.device_kind in engines.HOSTS:
         return "adamw", "8-bit states need an NVIDIA card."
     return "auto", "Decided when a device takes the run."
 
@@ -257,6 +277,8 @@ def _precision(case: Case, decided: Decided) -> tuple[str, str]:
     del decided
     if case.device_kind == "cpu":
         return "float32", "A CPU computes in 32 bits, exactly repeatable."
+    if case.device_kind == "mps":
+        return "float32", "The same losses as on a CPU; bfloat16 takes half the memory."
     return "auto", "bfloat16 on cards that have it."
 
 
@@ -264,7 +286,7 @@ def _checkpointing(case: Case, decided: Decided) -> tuple[bool | str, str]:
     del decided
     if case.device_kind == "cpu" or (case.on_gpu and case.is_small):
         return False, "Memory is no concern here, so no time is spent to save it."
-    if case.on_gpu:
+    if case.device_kind in (engines.CUDA, engines.MPS):
         return True, "Saves most of the activations' memory for about a fifth more time."
     return "auto", "Decided when a device takes the run."
 
@@ -301,7 +323,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("training.optimizer", _optimizer),
     ("training.precision", _precision),
     ("training.gradient_checkpointing", _checkpointing),
-    ("engine", _engine),
     ("quantization", _quantization),
+    ("engine", _engine),
     ("evaluation.early_stopping_patience", _patience),
 )

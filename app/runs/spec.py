@@ -60,8 +60,21 @@ class Adapter(Part):
     use_rslora: bool = Field(
         default=False, description="Scale by the square root of the rank; for high ranks."
     )
-    init: Literal["default", "pissa"] = Field(
-        default="default", description="How the adapter starts."
+    init: Literal["default", "pissa", "loftq"] = Field(
+        default="default",
+        description="How the adapter starts. pissa: from the weights' largest part, in 16 bits. "
+        "loftq: from what 4 bits lose.",
+    )
+    lora_plus_ratio: float = Field(
+        default=1.0,
+        ge=1,
+        le=128,
+        description="LoRA+: how many times faster the adapter's second matrix learns; 1: LoRA.",
+    )
+    train_embeddings: Literal["auto"] | bool = Field(
+        default="auto",
+        description="Train embeddings and head whole. auto: where the tokenizer has tokens that "
+        "the model has no rows for.",
     )
 
 
@@ -190,12 +203,17 @@ class RunConfig(Part):
     """All that decides how a run trains."""
 
     objective: Objective = Field(default=Objective.SFT, description="What is trained.")
-    engine: Literal["auto", "unsloth", "peft"] = Field(
-        default="auto", description="auto: unsloth on NVIDIA cards, else peft."
+    method: Literal["lora", "full"] = Field(
+        default="lora",
+        description="lora: an adapter beside frozen weights. full: all weights; small models only.",
     )
-    quantization: Literal["nf4", "none"] = Field(
+    engine: Literal["auto", "unsloth", "peft"] = Field(
+        default="auto",
+        description="auto: unsloth on NVIDIA cards for what it supports, else peft.",
+    )
+    quantization: Literal["nf4", "int8", "none"] = Field(
         default="none",
-        description="nf4: the frozen weights in 4 bits (QLoRA). none: 16 or 32 bits.",
+        description="nf4: the frozen weights in 4 bits (QLoRA). int8: in 8. none: 16 or 32 bits.",
     )
     adapter: Adapter = Adapter()
     training: Training = Training()
@@ -211,8 +229,9 @@ class Resources(Part):
     devices: int = Field(
         default=1, ge=1, le=64, description="How many cards of one box share each step."
     )
-    kind: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="auto: a GPU if the box has one."
+    kind: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto",
+        description="auto: a GPU if the box has one. cuda: NVIDIA's. mps: Apple's.",
     )
 
 
@@ -256,9 +275,9 @@ class TrainerJob(Part):
     rows lie and which have errors, ``groups_file`` which repeat each other, and ``split_file``,
     if a split was chosen, which are not trained; those are held out, or in their place the rows of
     ``measured``. ``content`` is the version's hash. ``cache_folder`` keeps tokens for the next
-    start. ``today`` is the day that chat templates are told, else the real one. ``device`` is
-    ``cpu`` or ``cuda``: which card is decided by CUDA_VISIBLE_DEVICES. ``fresh`` true ignores
-    checkpoints that lie in the folder.
+    start. ``today`` is the day that chat templates are told, else the real one. ``device`` is a
+    kind: which card it is decides CUDA_VISIBLE_DEVICES. ``fresh`` true ignores checkpoints that lie
+    in the folder.
     """
 
     run: RunSpec
@@ -274,5 +293,5 @@ class TrainerJob(Part):
     cache_folder: str | None = None
     today: date | None = None
     base_model_folder: str
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Literal["cpu", "cuda", "mps"] = "cpu"
     fresh: bool = False
