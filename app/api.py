@@ -20,6 +20,7 @@ from app.dependencies import SESSION_COOKIE, Public
 from app.evaluations import endpoints as evaluations
 from app.jobs import endpoints as jobs
 from app.kit.schemas import Schema
+from app.preflights import endpoints as preflights
 from app.runs import endpoints as runs
 from app.system import endpoints as system
 from app.tokens import endpoints as tokens
@@ -57,6 +58,7 @@ for feature in (
     uploads,
     evaluations,
     jobs,
+    preflights,
     runs,
     tokens,
 ):

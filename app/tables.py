@@ -8,9 +8,10 @@ from app.evaluations import models as evaluations
 from app.jobs import models as jobs
 from app.kit.db import Base
 from app.metrics import models as metrics
+from app.preflights import models as preflights
 from app.runs import models as runs
 
-TABLES = (auth, basemodels, datasets, devices, evaluations, jobs, metrics, runs)
+TABLES = (auth, basemodels, datasets, devices, evaluations, jobs, metrics, preflights, runs)
 metadata = Base.metadata
 
 __all__ = ["TABLES", "metadata"]

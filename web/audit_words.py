@@ -23,6 +23,7 @@ SENTENCES: Mapping[str, str] = {
     "run.resume": "resumed {subject}",
     "run.retry": "retried {subject}",
     "run.delete": "deleted {name}",
+    "preflight.create": "tried {name} on a device ({mode})",
     "dataset.upload": "uploaded {name} v{version}",
     "dataset.describe": "said what the rows of {name} v{version} are",
     "dataset.repair": "repaired {name} v{parent} as v{version}",

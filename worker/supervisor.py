@@ -15,7 +15,7 @@ from app.jobs.state import JobKind, JobStatus
 from app.kit.db import AWAY, transaction
 from app.queue import Lane
 from app.settings import Settings, get_settings
-from worker import light, training
+from worker import light, training, trying
 from worker.ending import worker_is_ending
 from worker.verdict import Outcome
 from worker.watch import Watch
@@ -27,6 +27,7 @@ Handler = Callable[[Work], Outcome]
 
 HANDLERS: Mapping[JobKind, Handler] = {
     JobKind.TRAIN: training.train,
+    JobKind.PREFLIGHT: trying.preflight,
     JobKind.ANALYSE_DATASET: light.analyse_dataset,
     JobKind.FETCH_MODEL: light.fetch_model,
     JobKind.TOKEN_REPORT: light.report_tokens,
