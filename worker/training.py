@@ -15,6 +15,7 @@ from app.jobs.events import EventType, JobEvent
 from app.kit.db import transaction
 from app.kit.storage import job_folder, require_space
 from app.metrics import service as metrics
+from app.preflights import service as preflights
 from app.runs import service as runs
 from worker import following, launch
 from worker.recorder import Recorder
@@ -75,3 +76,5 @@ class _Hook:
         metrics.store(session, job_id=self._job_id, events=events)
         if any(event.type is EventType.EVALUATION for event in events):
             evaluations.store(session, job_id=self._job_id, folder=self._folder)
+        if any(event.values.get("phase") == "tried" for event in events):
+            preflights.store_of_run(session, job_id=self._job_id, folder=self._folder)

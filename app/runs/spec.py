@@ -215,6 +215,11 @@ class RunConfig(Part):
         default="none",
         description="nf4: the frozen weights in 4 bits (QLoRA). int8: in 8. none: 16 or 32 bits.",
     )
+    fit: Literal["off", "check", "automatic", "fast", "balanced", "small"] = Field(
+        default="off",
+        description="Try a few steps before the run. check: fail at once, naming what would fit. "
+        "automatic: make the smallest change that fits. fast, balanced, small: find settings.",
+    )
     adapter: Adapter = Adapter()
     training: Training = Training()
     data: Data = Data()

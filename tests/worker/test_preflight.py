@@ -152,3 +152,53 @@ def test_a_preflight_that_is_told_to_stop_leaves_no_try_behind(
         assert not any(one.is_running() for one in tries)
     finally:
         process.kill()
+
+
+SMALL: dict[str, Any] = {
+    **CONFIG,
+    "training": {**CONFIG["training"], "max_steps": 4},
+    "checkpoints": {"every_steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def room(checked: Path) -> int:
+    """Bytes in which a micro-batch of 64 does not fit and one of 16 does."""
+    return int(result(checked)["trials"][0]["measured"]["held_bytes"] * 0.9)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory, inputs: Inputs, room: int) -> Path:
+    config = {**SMALL, "fit": "automatic"}
+    folder = write_job(tmp_path_factory.mktemp("fitted"), config, **inputs)
+    (folder / "ask.json").write_text(json.dumps({"memory_bytes": room}))
+    assert run(folder) == EXIT_DONE, (folder / "log.txt").read_text()
+    return folder
+
+
+def test_the_run_trains_with_the_change_and_says_so(fitted: Path) -> None:
+    alerts = {e["values"]["code"]: e["values"]["text"] for e in events(fitted, "alert")}
+    applied = result(fitted)["applied"]
+    assert f"micro-batch {applied['training.batch_size']} × " in alerts["fitted"]
+    phases = [event["values"]["phase"] for event in events(fitted, "phase")]
+    assert phases.index("trying") < phases.index("tried") < phases.index("loading")
+    assert sorted(series(fitted, "train/loss")) == [1, 2, 3, 4]
+
+
+def test_a_later_attempt_has_the_same_settings_and_tries_nothing_again(fitted: Path) -> None:
+    before = len(events(fitted))
+    assert run(fitted) == EXIT_DONE
+    after = events(fitted)[before:]
+    assert not any(event["values"].get("phase") == "trying" for event in after)
+    assert not any(event["values"].get("code") == "checkpoint_does_not_fit" for event in after)
+
+
+def test_a_check_ends_the_run_and_names_the_change(
+    tmp_path: Path, inputs: Inputs, room: int
+) -> None:
+    folder = write_job(tmp_path / "job", {**SMALL, "fit": "check"}, **inputs)
+    (folder / "ask.json").write_text(json.dumps({"memory_bytes": room}))
+    assert run(folder) == EXIT_CODES[FailureKind.OUT_OF_MEMORY]
+    failure = events(folder, "failure")[-1]["values"]
+    assert failure["changes"] == result(folder)["changes"] != {}
+    assert not series(folder, "train/loss")

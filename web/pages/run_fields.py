@@ -43,6 +43,14 @@ def _description(path: str) -> str:
 
 
 SPLIT = "data.split"  # its choices are those of the version
+_FIT = (
+    ("off", "Start at once"),
+    ("check", "Check that it fits"),
+    ("automatic", "Fit automatically"),
+    ("fast", "Find the fastest"),
+    ("balanced", "Find a balance"),
+    ("small", "Find the smallest"),
+)
 _AUTO = (("auto", "Automatic"), ("true", "On"), ("false", "Off"))
 GROUPS: tuple[tuple[str, tuple[FormField, ...]], ...] = (
     (
@@ -97,6 +105,7 @@ GROUPS: tuple[tuple[str, tuple[FormField, ...]], ...] = (
                 choices=(("auto", "Automatic"), ("float32", "32 bit"), ("bfloat16", "bfloat16")),
             ),
             FormField("training.gradient_checkpointing", "Checkpointing", "select", choices=_AUTO),
+            FormField("fit", "Before the run", "select", choices=_FIT),
             FormField(
                 "engine",
                 "Engine",

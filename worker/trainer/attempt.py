@@ -28,6 +28,8 @@ def attempt(folder: Path) -> int:
     try:
         job = read_job(folder)
         config = job.run.config
+        job = settled(job, folder=folder, emitter=emitter, stop=stop)
+        config = job.run.config
         train(job, folder=folder, emitter=emitter, stop=stop)
     except Stopped as stopped:
         emitter.log(f"Stopped as asked ({stopped.mode}).")
@@ -51,6 +53,16 @@ def read_job(folder: Path) -> TrainerJob:
         place = ".".join(str(part) for part in first["loc"])
         text = f"spec.json does not fit at {place or 'its top'}: {first['msg']}"
         raise failures.TrainerError(FailureKind.INTERNAL, text) from None
+
+
+def settled(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> TrainerJob:
+    """Return the job as it trains: with what a preflight changes of it, if it asks for one."""
+    if job.run.config.fit == "off":
+        return job
+    prepare_environment()
+    from worker.trainer import before  # it starts this program again, for each try
+
+    return before.settle(job, folder=folder, emitter=emitter, stop=stop)
 
 
 def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> None:

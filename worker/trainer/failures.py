@@ -27,11 +27,13 @@ _EVIDENCE = 1000
 
 
 class TrainerError(Exception):
-    """A failure that the trainer found and can name itself."""
+    """A failure that the trainer found and can name itself; ``changes`` cure it if it knows any."""
 
-    def __init__(self, kind: FailureKind, text: str) -> None:
+    def __init__(
+        self, kind: FailureKind, text: str, *, changes: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(text)
-        self.kind = kind
+        self.kind, self.changes = kind, changes
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def describe(error: BaseException, config: "RunConfig | None") -> Failure:
     named = isinstance(error, TrainerError)
     evidence = first[0] if named else f"{type(error).__name__}: {first[0]}"
     detail = None if named else "".join(traceback.format_exception(error)[-4:]).strip()
-    return Failure(kind, evidence[:_EVIDENCE], detail, changes_for(kind, config))
+    changes = getattr(error, "changes", None) or changes_for(kind, config)
+    return Failure(kind, evidence[:_EVIDENCE], detail, changes)
 
 
 def classify(error: BaseException) -> FailureKind:

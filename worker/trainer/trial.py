@@ -63,7 +63,7 @@ def main(folder: Path) -> int:
     try:
         job = attempt.read_job(folder)
         attempt.prepare_environment()
-        found = tried(job, folder, emitter, limit=_limit(folder))
+        found = tried(job, folder, emitter, limit=limit(folder))
     except BaseException as error:
         traceback.print_exc()
         config = job.run.config if job else None
@@ -81,7 +81,8 @@ def write(folder: Path, found: Measured) -> None:
     write_whole(folder / FILE_NAME, json.dumps(asdict(found)).encode())
 
 
-def _limit(folder: Path) -> int | None:
+def limit(folder: Path) -> int | None:
+    """Return how many bytes the folder's ask.json lets a try take; None: all that there are."""
     try:
         return json.loads((folder / ASK_NAME).read_bytes()).get("memory_bytes")
     except FileNotFoundError:
