@@ -10,8 +10,20 @@ from app.kit.db import Base
 from app.metrics import models as metrics
 from app.preflights import models as preflights
 from app.runs import models as runs
+from app.sweeps import models as sweeps
 
-TABLES = (auth, basemodels, datasets, devices, evaluations, jobs, metrics, preflights, runs)
+TABLES = (
+    auth,
+    basemodels,
+    datasets,
+    devices,
+    evaluations,
+    jobs,
+    metrics,
+    preflights,
+    runs,
+    sweeps,
+)
 metadata = Base.metadata
 
 __all__ = ["TABLES", "metadata"]
