@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from app.datasets.check.glance import Glancing, hash_of
 from app.datasets.check.lines import View
 from app.datasets.check.signs import rows_with_signs
 from app.datasets.check.validation import Report, validate
+from app.datasets.formats.base import Findings
 from app.datasets.formats.secrets import FORMS, find_secrets
 from app.datasets.formats.text import TOKENS
-from app.datasets.problems import Problem
+from app.datasets.problems import DETAIL_PER_CODE, Code, Problem
 from tests.unit.test_validation_cases import ANSWER, CALL, GOOD, RAISES, SYSTEM, TOOL, USER, line
 
 NASTY = [
@@ -208,3 +210,36 @@ def test_work_of_a_lost_helper_is_done_here(
     path.write_bytes((GOOD + b"\n") * 100)
 
     assert _report(path, 2)[0].examples == 100
+
+
+def test_a_row_keeps_no_more_faults_of_a_code_than_are_shown_and_counts_all() -> None:
+    turns = b'{"role":"bot","content":"x"},' * 30_000
+    row = b'{"messages":[' + turns + b"0," * 20_000 + b"0]}"
+
+    found = part_of(row + b"\n" + b'{"messages":[5]}\n')
+
+    shown = Counter(one.code for one in found.problems)
+    assert found.by_code == {Code.UNKNOWN_ROLE: 30_000, Code.MESSAGE_NOT_AN_OBJECT: 20_002}
+    assert shown == dict.fromkeys(found.by_code, DETAIL_PER_CODE)
+    assert [one.line for one in found.problems] == [0] * len(found.problems)
+    last = found.problems[-1]
+    assert last.message == "Turn 40000 is 0, not an object."
+    assert last.excerpt[last.mark_start : last.mark_end] == "0"
+
+
+def test_what_is_not_kept_of_a_fault_is_never_written() -> None:
+    asked: list[int] = []
+    found = Findings(room=lambda _code: 2)
+
+    for number in range(5):
+        found.add(Code.MISSING_ROLE, lambda number=number: str(asked.append(number)))
+
+    assert (asked, len(found), len(list(found))) == ([0, 1], 5, 2)
+
+
+def test_each_of_very_many_tools_turns_is_held_against_the_last_call() -> None:
+    row = b'{"messages":[' + b",".join([b'{"role":"tool","content":"x"}'] * 100_000) + b"]}"
+
+    found = part_of(row + b"\n")
+
+    assert found.by_code == {Code.ROLES_DO_NOT_ALTERNATE: 100_000, Code.NO_ASSISTANT_MESSAGE: 1}

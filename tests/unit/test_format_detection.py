@@ -114,9 +114,10 @@ def test_what_is_found_is_marked_in_the_file_s_own_column() -> None:
     mapping = {"history": "earlier", "instruction": "task", "output": "reply"}
     finding = Finding(Code.CONTENT_NOT_TEXT, "m", ("history", 1, 1))
 
-    excerpt, start, end = Excerpts(text).of(renamed(finding, mapping))
+    told = renamed(finding, mapping)
+    excerpt, start, end = Excerpts(text, [told.path]).of(told)
 
-    assert renamed(finding, mapping).path == ("earlier", 1, 1)
+    assert told.path == ("earlier", 1, 1)
     assert excerpt[start:end] == "5"
 
 
@@ -135,7 +136,8 @@ def test_nested_places_are_found_or_what_holds_them(path: tuple[str | int, ...],
         '{"conversations": [{"from": "human"}, {"value": "x"}], "chosen": [{"content": ["a", 5]}]}'
     )
 
-    excerpt, start, end = Excerpts(text).of(Finding(Code.MISSING_ROLE, "m", path))
+    excerpts = Excerpts(text, [path, ("conversations", 1, "value")])
+    excerpt, start, end = excerpts.of(Finding(Code.MISSING_ROLE, "m", path))
 
     assert excerpt[start:end] == spot
 
@@ -222,7 +224,7 @@ def test_no_depth_and_no_number_makes_a_format_crash(name: str, deep: Any) -> No
             {column: deep},
             {column: [{"role": "user", "content": deep, "tool_calls": deep}]},
         ):
-            assert isinstance(formats.findings(row, FORMATS[name]), list)
+            assert isinstance(list(formats.findings(row, FORMATS[name])), list)
             assert isinstance(list(text_findings(row)), list)
             assert isinstance(FORMATS[name].turns(row), list)
             assert isinstance(FORMATS[name].conversation(row), list | None)

@@ -30,7 +30,7 @@ from tests.unit.format_cases import (
 
 
 def found(name: str, row: Mapping[str, Any]) -> list[Finding]:
-    return FORMATS[name].findings(row)
+    return list(FORMATS[name].findings(row))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_good_row_has_no_fault_and_its_conversation(name: str, case: str) -> N
     row, conversation = GOOD[name][case]
     taken = FORMATS[name]
 
-    assert taken.findings(row) == []
+    assert list(taken.findings(row)) == []
     assert taken.recognises(row)
     assert taken.is_whole(row)
     assert formats.recognised(row) is taken

@@ -21,7 +21,7 @@ from app.datasets.check.rows import Broken, parse
 from app.datasets.check.signs import rows_with_signs
 from app.datasets.containers.base import fault_of
 from app.datasets.containers.jsonl import too_long
-from app.datasets.formats.base import DatasetFormat, Finding, Row, shortened
+from app.datasets.formats.base import DatasetFormat, Finding, Findings, Row, shortened
 from app.datasets.formats.messages import MESSAGES
 from app.datasets.formats.secrets import masked
 from app.datasets.formats.text import may_hold_controls, text_findings
@@ -152,11 +152,8 @@ class Checker:
             excerpt = Excerpts(fault.text).at(fault.start, fault.end)
             self._add(line, Finding(fault.code, fault.message), excerpt)
         found = self._found(row, broken, data, has_signs=has_signs)
-        if found:
-            excerpts = Excerpts(data.decode(errors="replace"))
-            for finding in found:
-                self._add(line, formats.renamed(finding, self._setup.mapping), excerpts)
-        is_bad = bool(broken) or any(is_error(finding.code) for finding in found)
+        self._show(line, found, data)
+        is_bad = bool(broken) or any(map(is_error, found.counts))
         hashed = (
             _NO_HASH if type(row) is not dict else self._remember(line, row, data, is_bad=is_bad)
         )
@@ -168,21 +165,32 @@ class Checker:
             return parse(data)
         return None, [Broken(fault.code, fault.message, fault.text, fault.start, fault.end)]
 
-    def _found(
-        self, row: Any, broken: list[Broken], data: bytes, *, has_signs: bool
-    ) -> list[Finding]:
-        """Return every fault of a parsed row."""
+    def _found(self, row: Any, broken: list[Broken], data: bytes, *, has_signs: bool) -> Findings:
+        """Return every fault of a parsed row, and of each code what may still be shown."""
+        found = Findings(self._room)
         if type(row) is not dict:
-            unread = row is None and bool(broken)
-            what = f"the row is {shortened(row)}"
-            return [] if unread else [Finding(Code.NOT_AN_OBJECT, what)]
+            if row is not None or not broken:
+                found.add(Code.NOT_AN_OBJECT, lambda: f"the row is {shortened(row)}")
+            return found
         mapped = formats.mapped(row, self._setup.mapping)
-        found = formats.findings(mapped, self._format)
-        is_foreign = any(finding.code is Code.MIXED_FORMATS for finding in found)
+        formats.findings(mapped, self._format, found)
         # What replaced bytes that are no UTF-8 is not in the raw line.
-        if (has_signs or broken) and not is_foreign:
-            found += _text_findings(mapped, data)
+        if (has_signs or broken) and Code.MIXED_FORMATS not in found.counts:
+            found.take(_text_findings(mapped, data))
         return found
+
+    def _room(self, code: Code) -> int:
+        """Return how many problems of a code may still be shown."""
+        return 0 if code in self.full else DETAIL_PER_CODE - self._by_code[code]
+
+    def _show(self, line: int, found: Findings, data: bytes) -> None:
+        """Count what was found in a row, and show what is kept of it."""
+        kept = [formats.renamed(finding, self._setup.mapping) for finding in found]
+        if kept:
+            paths = [finding.path for finding in kept]
+            excerpts = Excerpts(data.decode(errors="replace"), paths)
+            self._problems += [problem(line, one, excerpts.of(one)) for one in kept]
+        self._by_code.update(found.counts)
 
     def _remember(self, line: int, row: dict[str, Any], data: bytes, *, is_bad: bool) -> bytes:
         """Count a row, and return its hash."""
@@ -192,17 +200,12 @@ class Checker:
             self._counting.add_turns(line, self._format.turns(mapped))
         return hash_of(dict(mapped), data)
 
-    def _add(
-        self, line: int, finding: Finding, excerpt: tuple[str, int, int] | Excerpts | None
-    ) -> None:
+    def _add(self, line: int, finding: Finding, excerpt: tuple[str, int, int] | None) -> None:
         """Count a finding, and show it while there are not too many of its code."""
         code = finding.code
         self._by_code[code] += 1
-        if self._by_code[code] > DETAIL_PER_CODE or code in self.full:
-            return
-        if isinstance(excerpt, Excerpts):
-            excerpt = excerpt.of(finding)
-        self._problems.append(problem(line, finding, excerpt))
+        if self._by_code[code] <= DETAIL_PER_CODE and code not in self.full:
+            self._problems.append(problem(line, finding, excerpt))
 
 
 def problem(line: int, finding: Finding, excerpt: tuple[str, int, int] | None) -> Problem:

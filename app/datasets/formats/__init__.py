@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from app.datasets.formats.alpaca import ALPACA
-from app.datasets.formats.base import DatasetFormat, Finding, Row
+from app.datasets.formats.base import DatasetFormat, Finding, Findings, Row
 from app.datasets.formats.messages import MESSAGES
 from app.datasets.formats.preference import PREFERENCE
 from app.datasets.formats.prompt_completion import PROMPT_COMPLETION
@@ -41,18 +41,20 @@ def recognised(row: Row) -> DatasetFormat | None:
     return next((taken for taken in FORMATS.values() if taken.recognises(row)), None)
 
 
-def findings(row: Row, taken: DatasetFormat | None) -> list[Finding]:
-    """Return every fault of ``row`` in a file of the format ``taken``, but those of its text.
+def findings(row: Row, taken: DatasetFormat | None, found: Findings | None = None) -> Findings:
+    """Return ``found`` with every fault of ``row`` in a file of this format, but its text's.
 
     A row that is whole in another format has the one fault of being in it.
     """
     taken = taken or MESSAGES
+    found = Findings() if found is None else found
     if not taken.recognises(row):
         other = recognised(row)
         if other is not None and other.is_whole(row):
             message = f"the row is in the format {other.title}, the file in {taken.title}"
-            return [Finding(Code.MIXED_FORMATS, message)]
-    return taken.findings(row)
+            found.take([Finding(Code.MIXED_FORMATS, message)])
+            return found
+    return taken.findings(row, found)
 
 
 def mapped(row: Row, mapping: Mapping[str, str] | None) -> Row:

@@ -5,9 +5,10 @@ earlier rounds, each a pair of what was asked and answered.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-from app.datasets.formats.base import Column, Finding, Path, Row, Turn, shortened
+from app.datasets.formats.base import Column, Findings, Path, Row, Turn, shortened
 from app.datasets.formats.columns import (
     SYSTEM,
     as_messages,
@@ -47,18 +48,20 @@ class Alpaca:
         """Tell whether ``row`` has instruction and output."""
         return "instruction" in row and "output" in row
 
-    def findings(self, row: Row) -> list[Finding]:
-        """Return every fault of ``row``."""
-        talk = begin(row)
+    def findings(self, row: Row, found: Findings | None = None) -> Findings:
+        """Return ``found`` with every fault of ``row``."""
+        found = Findings() if found is None else found
+        talk = begin(row, found)
         _history(row.get("history"), talk)
-        talk.found.extend(missing(row, "instruction"))
+        found.take(missing(row, "instruction"))
         if "instruction" in row:
             _question(row, talk)
-        talk.found.extend(missing(row, "output"))
+        found.take(missing(row, "output"))
         if "output" in row:
             talk.said("assistant", row["output"], ("output",))
             talk.end(("output",))
-        return [*talk.found, *unknown_keys(row, self._known)]
+        found.take(unknown_keys(row, self._known))
+        return found
 
     def turns(self, row: Row) -> list[Turn]:
         """Return system, earlier rounds, question and answer, as far as they have a text."""
@@ -81,8 +84,8 @@ def _asked(row: Row) -> str:
 def _question(row: Row, talk: Conversation) -> None:
     beside = row.get("input")
     if not is_blank(beside) and type(beside) is not str:
-        message = f"the input is {shortened(beside)}, not text"
-        talk.found.append(Finding(Code.CONTENT_NOT_TEXT, message, ("input",)))
+        said = shortened(beside)
+        talk.found.add(Code.CONTENT_NOT_TEXT, lambda: f"the input is {said}, not text", ("input",))
     if is_blank(row["instruction"]) and _asked(row):
         talk.add("user", _asked(row), ("input",))  # some rows have all of it in the input
     else:
@@ -94,16 +97,22 @@ def _history(history: object, talk: Conversation) -> None:
         return
     path: Path = ("history",)
     if type(history) is not list:
-        message = f"the history is {shortened(history)}, not a list of pairs"
-        talk.found.append(Finding(Code.MESSAGES_NOT_A_LIST, message, path))
+        said = shortened(history)
+        message = f"the history is {said}, not a list of pairs"
+        talk.found.add(Code.MESSAGES_NOT_A_LIST, lambda: message, path)
         return
     for number, pair in enumerate(history):
         if type(pair) is list and len(pair) == _PAIR:
             talk.said("user", pair[0], (*path, number, 0))
             talk.said("assistant", pair[1], (*path, number, 1))
         else:
-            message = f"round {number + 1} of the history is {shortened(pair)}, not a pair"
-            talk.found.append(Finding(Code.MESSAGE_NOT_AN_OBJECT, message, (*path, number)))
+            talk.found.add(
+                Code.MESSAGE_NOT_AN_OBJECT, partial(_no_pair, number, pair), (*path, number)
+            )
+
+
+def _no_pair(number: int, pair: object) -> str:
+    return f"round {number + 1} of the history is {shortened(pair)}, not a pair"
 
 
 def _rounds(history: object) -> Iterator[Turn]:

@@ -1,10 +1,11 @@
 """What a dataset format must be able to do. Pure: knows rows as parsed JSON, no file, no line."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.datasets.problems import Code
+from app.datasets.problems import DETAIL_PER_CODE, Code
 
 Row = Mapping[str, Any]
 Path = tuple[str | int, ...]
@@ -18,6 +19,47 @@ class Finding:
     message: str
     path: Path = ()
     needle: str = ""
+
+
+class Findings:
+    """Takes the faults of a row as they are found: counts all of them, keeps some of each code.
+
+    A row of 16 MiB may have millions of faults: what is not kept takes no memory, and what is said
+    of it is not even written.
+    """
+
+    def __init__(self, room: Callable[[Code], int] = lambda _code: DETAIL_PER_CODE) -> None:
+        """Begin with none; ``room`` is asked once of each code how many are kept."""
+        self.counts: Counter[Code] = Counter()
+        self._kept: list[Finding] = []
+        self._room, self._left = room, dict[Code, int]()
+
+    def __iter__(self) -> Iterator[Finding]:
+        """Yield what is kept, in the order in which it was found."""
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        """Return how many faults there are, kept or not."""
+        return self.counts.total()
+
+    def add(self, code: Code, say: Callable[[], str], path: Path = ()) -> None:
+        """Take a fault; ``say`` is asked for its message if it is kept."""
+        if self._keeps(code):
+            self._kept.append(Finding(code, say(), path))
+
+    def take(self, found: Iterable[Finding]) -> None:
+        """Take faults one after the other."""
+        for finding in found:
+            if self._keeps(finding.code):
+                self._kept.append(finding)
+
+    def _keeps(self, code: Code) -> bool:
+        """Count a fault, and tell whether it is kept."""
+        self.counts[code] += 1
+        left = self._left.get(code)
+        left = self._room(code) if left is None else left
+        self._left[code] = left - 1
+        return left > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +94,8 @@ class DatasetFormat(Protocol):
         """Tell whether ``row`` has every column that this format needs."""
         ...
 
-    def findings(self, row: Row) -> list[Finding]:
-        """Return every fault of ``row``, in the order of its parts; none for a good row."""
+    def findings(self, row: Row, found: Findings | None = None) -> Findings:
+        """Return ``found`` with every fault of ``row``, in the order of its parts."""
         ...
 
     def turns(self, row: Row) -> list[Turn]:

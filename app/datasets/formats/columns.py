@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from app.datasets.formats.base import Column, Finding, Row, Turn, shortened
+from app.datasets.formats.base import Column, Finding, Findings, Row, Turn, shortened
 from app.datasets.formats.conversation import Conversation
 from app.datasets.formats.wording import FREE_KEYS, content_text
 from app.datasets.problems import Code
@@ -48,9 +48,9 @@ def is_blank(value: object) -> bool:
     return value is None or (not value.strip() if isinstance(value, str) else value == [])
 
 
-def begin(row: Row) -> Conversation:
+def begin(row: Row, found: Findings) -> Conversation:
     """Return a conversation that begins with the row's system column, if it has one."""
-    talk = Conversation()
+    talk = Conversation(found)
     if not is_blank(row.get("system")):
         talk.said("system", row["system"], ("system",))
     return talk

@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from app.datasets.formats.base import Column, Finding, Row, Turn
+from app.datasets.formats.base import Column, Findings, Row, Turn
 from app.datasets.formats.columns import known_keys, lacking, unknown_keys
 from app.datasets.formats.conversation import Conversation
 from app.datasets.formats.wording import OPENAI, turns_of, written
@@ -28,15 +28,17 @@ class Messages:
         """Tell whether ``row`` has messages."""
         return "messages" in row
 
-    def findings(self, row: Row) -> list[Finding]:
-        """Return every fault of ``row``."""
-        talk = Conversation()
+    def findings(self, row: Row, found: Findings | None = None) -> Findings:
+        """Return ``found`` with every fault of ``row``."""
+        found = Findings() if found is None else found
+        talk = Conversation(found)
         if "messages" in row:
             talk.listed(row["messages"], OPENAI, ("messages",))
             talk.end(("messages",))
         else:
-            talk.found.append(Finding(Code.MISSING_MESSAGES, lacking(row, "messages")))
-        return [*talk.found, *unknown_keys(row, self._known)]
+            found.add(Code.MISSING_MESSAGES, lambda: lacking(row, "messages"))
+        found.take(unknown_keys(row, self._known))
+        return found
 
     def turns(self, row: Row) -> list[Turn]:
         """Return the turns that have a known role, with their text and their tool calls."""

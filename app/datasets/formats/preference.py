@@ -7,7 +7,7 @@ that is true or false (KTO's) is one of these too. None is one conversation to t
 
 from collections.abc import Sequence
 
-from app.datasets.formats.base import Column, Finding, Row, Turn, shortened
+from app.datasets.formats.base import Column, Finding, Findings, Row, Turn, shortened
 from app.datasets.formats.columns import (
     SYSTEM,
     begin,
@@ -54,11 +54,13 @@ class Preference:
             "prompt" in row and "completion" in row and _verdict(row.get("label")) is not None
         )
 
-    def findings(self, row: Row) -> list[Finding]:
-        """Return every fault of ``row``."""
-        is_pair = _is_pair(row)
-        found = _pair(row) if is_pair else _labelled(row)
-        return [*found, *unknown_keys(row, self._known)]
+    def findings(self, row: Row, found: Findings | None = None) -> Findings:
+        """Return ``found`` with every fault of ``row``."""
+        found = Findings() if found is None else found
+        looked = _pair if _is_pair(row) else _labelled
+        looked(row, found)
+        found.take(unknown_keys(row, self._known))
+        return found
 
     def turns(self, row: Row) -> list[Turn]:
         """Return system, prompt, the better answer, then the worse one."""
@@ -103,27 +105,24 @@ def _shared(one: Sequence[Turn], other: Sequence[Turn]) -> int:
     return next((at for at in range(most) if one[at] != other[at]), max(0, most))
 
 
-def _asked(row: Row) -> Conversation:
+def _asked(row: Row, found: Findings) -> Conversation:
     """Look at what stands before the answers."""
-    talk = begin(row)
+    talk = begin(row, found)
     if not is_blank(row.get("prompt")) and not _holds_prompt(row):
         part(talk, row, "prompt", "user")
     return talk
 
 
-def _pair(row: Row) -> list[Finding]:
-    asked = _asked(row)
-    found = list(asked.found)
+def _pair(row: Row, found: Findings) -> None:
+    asked = _asked(row, found)
     for side in _PAIR:
-        found.extend(missing(row, side))
+        found.take(missing(row, side))
         if side in row:
             answer = asked.answered()
             part(answer, row, side, "assistant")
             answer.end((side,))
-            found += answer.found
     if "chosen" in row and "rejected" in row:
-        found += _between(row)
-    return found
+        found.take(_between(row))
 
 
 def _between(row: Row) -> list[Finding]:
@@ -139,17 +138,17 @@ def _between(row: Row) -> list[Finding]:
     return []
 
 
-def _labelled(row: Row) -> list[Finding]:
-    talk = begin(row)
-    talk.found.extend(missing(row, "prompt"))
+def _labelled(row: Row, found: Findings) -> None:
+    talk = begin(row, found)
+    found.take(missing(row, "prompt"))
     if "prompt" in row:
         part(talk, row, "prompt", "user")
     answer = talk.answered()
-    answer.found.extend(missing(row, "completion"))
+    found.take(missing(row, "completion"))
     if "completion" in row:
         part(answer, row, "completion", "assistant")
         answer.end(("completion",))
-    return [*talk.found, *answer.found, *_label(row)]
+    found.take(_label(row))
 
 
 def _label(row: Row) -> list[Finding]:

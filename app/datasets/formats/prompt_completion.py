@@ -5,7 +5,7 @@ Pure; knows rows, not files.
 
 from typing import Any
 
-from app.datasets.formats.base import Column, Finding, Row, Turn
+from app.datasets.formats.base import Column, Findings, Row, Turn
 from app.datasets.formats.columns import (
     SYSTEM,
     as_messages,
@@ -41,20 +41,20 @@ class PromptCompletion:
         """Tell whether ``row`` has both."""
         return "prompt" in row and "completion" in row
 
-    def findings(self, row: Row) -> list[Finding]:
-        """Return every fault of ``row``."""
-        talk = begin(row)
-        talk.found.extend(missing(row, "prompt"))
+    def findings(self, row: Row, found: Findings | None = None) -> Findings:
+        """Return ``found`` with every fault of ``row``."""
+        found = Findings() if found is None else found
+        talk = begin(row, found)
+        found.take(missing(row, "prompt"))
         if "prompt" in row:
             part(talk, row, "prompt", "user")
-        found = talk.found
-        found.extend(missing(row, "completion"))
+        found.take(missing(row, "completion"))
         if "completion" in row:
             answer = talk.answered()
             part(answer, row, "completion", "assistant")
             answer.end(("completion",))
-            found += answer.found
-        return [*found, *unknown_keys(row, self._known)]
+        found.take(unknown_keys(row, self._known))
+        return found
 
     def turns(self, row: Row) -> list[Turn]:
         """Return system, prompt and completion, as far as they can be read."""

@@ -6,7 +6,7 @@ for its text, `observation` what the tool answered. A column `system` stands bef
 
 from typing import Any
 
-from app.datasets.formats.base import Column, Finding, Row, Turn
+from app.datasets.formats.base import Column, Findings, Row, Turn
 from app.datasets.formats.columns import (
     SYSTEM,
     as_messages,
@@ -43,17 +43,18 @@ class ShareGPT:
         """Tell whether ``row`` has conversations."""
         return _list_of(row) is not None
 
-    def findings(self, row: Row) -> list[Finding]:
-        """Return every fault of ``row``."""
-        talk = begin(row)
+    def findings(self, row: Row, found: Findings | None = None) -> Findings:
+        """Return ``found`` with every fault of ``row``."""
+        found = Findings() if found is None else found
+        talk = begin(row, found)
         name = _list_of(row)
         if name is None:
-            message = lacking(row, "conversations")
-            talk.found.append(Finding(Code.MISSING_MESSAGES, message))
+            found.add(Code.MISSING_MESSAGES, lambda: lacking(row, "conversations"))
         else:
             talk.listed(row[name], WORDING, (name,))
             talk.end((name,))
-        return [*talk.found, *unknown_keys(row, self._known)]
+        found.take(unknown_keys(row, self._known))
+        return found
 
     def turns(self, row: Row) -> list[Turn]:
         """Return the system's turn and those that have a known role."""

@@ -1,11 +1,12 @@
 """What may be wrong with the text of a row, whatever its format. Pure."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from app.datasets.formats.base import Finding, Path, Row, strings
 from app.datasets.formats.personal import SHOWN_CHARACTERS as SHOWN_OF_PERSONAL
-from app.datasets.formats.personal import find_personal
+from app.datasets.formats.personal import each_personal
 from app.datasets.formats.places import named
 from app.datasets.formats.secrets import SHORTEST_SECRET, SHOWN_CHARACTERS, find_secrets
 from app.datasets.problems import Code
@@ -130,10 +131,11 @@ def _control(path: Path, text: str) -> Iterator[Finding]:
 
 
 def _special(path: Path, text: str) -> Iterator[Finding]:
-    found = _SPECIAL.findall(text)
-    if found:
-        message = f"{named(path)} contains {found[0]}{_more(len(found))}"
-        yield Finding(Code.SPECIAL_TOKEN_IN_TEXT, message, path, found[0])
+    first = _SPECIAL.search(text)
+    if first:
+        token, count = first.group(), sum(1 for _ in _SPECIAL.finditer(text, first.start()))
+        message = f"{named(path)} contains {token}{_more(count)}"
+        yield Finding(Code.SPECIAL_TOKEN_IN_TEXT, message, path, token)
 
 
 def _secrets(path: Path, text: str) -> Iterator[Finding]:
@@ -145,10 +147,12 @@ def _secrets(path: Path, text: str) -> Iterator[Finding]:
 
 def _personal(path: Path, text: str) -> Iterator[Finding]:
     """Yield one finding for each kind of personal data; no value is told whole."""
-    by_kind: dict[str, list[str]] = {}
-    for one in find_personal(text):
-        by_kind.setdefault(one.kind, []).append(text[one.start : one.end])
-    for kind, values in by_kind.items():
-        what = f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}, {values[0][:SHOWN_OF_PERSONAL]}…"
-        message = f"{named(path)} contains {what}{_more(len(values))}"
-        yield Finding(Code.PERSONAL_DATA, message, path, values[0])
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for one in each_personal(text):
+        counts[one.kind] += 1
+        first.setdefault(one.kind, text[one.start : one.end])
+    for kind, value in first.items():
+        what = f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}, {value[:SHOWN_OF_PERSONAL]}…"
+        message = f"{named(path)} contains {what}{_more(counts[kind])}"
+        yield Finding(Code.PERSONAL_DATA, message, path, value)

@@ -4,7 +4,8 @@ A repair changes a row only where its meaning is certain; a row that it does not
 for byte. Repairs come in the order in which they are made.
 """
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.datasets import formats
@@ -12,7 +13,7 @@ from app.datasets.check.glance import hash_of
 from app.datasets.check.lines import LINE_LIMIT
 from app.datasets.check.rows import Broken, parse
 from app.datasets.containers.base import fault_of
-from app.datasets.formats.base import DatasetFormat, Finding, Row
+from app.datasets.formats.base import DatasetFormat, Findings, Path, Row
 from app.datasets.problems import CATALOGUE, Code, Severity
 from app.datasets.table import HAS_ERROR
 
@@ -57,7 +58,7 @@ class Draft:
         self.data, self.line = data, line
         self.has_bom, self.is_last, self.is_dropped = has_bom, is_last, False
         self._parsed: tuple[object, list[Broken]] | None = None
-        self._found: list[Finding] | None = None
+        self._has_error: bool | None = None  # where the check has noted nothing
 
     @property
     def mapping(self) -> dict[str, str]:
@@ -86,7 +87,10 @@ class Draft:
             return bool(self._known.flags & HAS_ERROR)
         if self.data is None or len(self.data) > LINE_LIMIT or self.faults or self.row is None:
             return True
-        return any(_is_error(finding.code) for finding in self.findings())
+        if self._has_error is None:
+            counts = self._found(keep=()).counts
+            self._has_error = any(map(_is_error, counts))
+        return self._has_error
 
     @property
     def faults(self) -> list[Broken]:
@@ -112,16 +116,19 @@ class Draft:
         """Return the format to which the row is held."""
         return self._reading.format or formats.MESSAGES
 
-    def findings(self) -> list[Finding]:
+    def places(self, *codes: Code) -> list[Path]:
+        """Return where each of the row's faults of these codes stands, with our names."""
+        return [finding.path for finding in self._found(keep=codes)]
+
+    def _found(self, *, keep: Sequence[Code]) -> Findings:
         """Return every fault of the row, but those of its text; with our names in the paths."""
-        if self._found is None:
-            row = self.row
-            self._found = [] if row is None else formats.findings(row, self._reading.format)
-        return self._found
+        found = Findings(lambda code: sys.maxsize if code in keep else 0)
+        row = self.row
+        return found if row is None else formats.findings(row, self._reading.format, found)
 
     def replace(self, data: bytes) -> None:
         """Write the row anew."""
-        self.data, self._known, self._parsed, self._found = data, None, None, None
+        self.data, self._known, self._parsed, self._has_error = data, None, None, None
 
     def drop(self) -> None:
         """Leave the row out."""

@@ -61,11 +61,10 @@ def _role_names(draft: Draft) -> None:
     if row is None or not draft.has_error:
         return
     values: Renames = {}
-    for finding in draft.findings():
-        if finding.code is Code.UNKNOWN_ROLE and finding.path:
-            meant = role_meant(_at(row, finding.path), str(finding.path[-1]))
-            if meant is not None:
-                values[_in_file(draft, finding.path)] = meant
+    for path in draft.places(Code.UNKNOWN_ROLE):
+        meant = role_meant(_at(row, path), str(path[-1]))
+        if meant is not None:
+            values[_in_file(draft, path)] = meant
     if values:
         _write(draft, values, {})
 
@@ -92,7 +91,7 @@ def _renames(draft: Draft, row: Row) -> Iterator[tuple[Path, str]]:
             )
             if key is not None:
                 yield (key,), draft.mapping.get(name, name)
-    for path in {finding.path for finding in draft.findings() if _is_of_a_turn(finding.code)}:
+    for path in set(draft.places(Code.MISSING_ROLE, Code.MISSING_CONTENT)):
         turn = _at(row, path)
         if path and isinstance(turn, dict):
             for key, meant in _turn_renames(turn, path):
@@ -128,10 +127,6 @@ def _speaks(turn: Mapping[str, Any]) -> bool:
 
 def _names_a_role(key: str) -> bool:
     return any(means(key, known) for known in ("role", *_ROLE_KEYS))
-
-
-def _is_of_a_turn(code: Code) -> bool:
-    return code in {Code.MISSING_ROLE, Code.MISSING_CONTENT}
 
 
 def _turn_renames(turn: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
