@@ -79,7 +79,7 @@ LONG = conversation("Where is it? " * 4000, "In box seven, below the stairs.")
 # Codes that need many rows: rows unlike the rest.
 OUTLIERS: dict[Code, tuple[list[Any], list[Any]]] = {
     Code.LANGUAGE_OUTLIER: ([*ENGLISH, GERMAN], [*ENGLISH, TRANSLATION]),
-    Code.LENGTH_OUTLIER: ([*ENGLISH, LONG], ENGLISH),
+    Code.LENGTH_OUTLIER: ([*ENGLISH * 4, LONG], [*ENGLISH, LONG]),
 }
 
 

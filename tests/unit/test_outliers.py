@@ -152,15 +152,23 @@ def test_a_row_far_longer_than_the_rest_is_told() -> None:
         ENGLISH[0]["messages"][0]["content"], "All of the log: " + "error 7. " * 2000
     )
 
-    outcome = found(*ENGLISH, long)
+    outcome = found(*ENGLISH * 4, long)
 
-    assert [(one.line, one.code) for one in outcome.problems] == [(257, Code.LENGTH_OUTLIER)]
+    assert [(one.line, one.code) for one in outcome.problems] == [(1025, Code.LENGTH_OUTLIER)]
     assert "times the median of" in outcome.problems[0].message
     assert len(outcome.problems[0].excerpt) < 300
 
 
+@pytest.mark.parametrize("others", [50, 64, 998])
+def test_a_row_of_a_megabyte_among_a_few_small_ones_is_quiet(others: int) -> None:
+    row = conversation("Please sum up this log.", "It says so: " + "line 7. " * 125_000)
+
+    assert len(json.dumps(row)) > 1_000_000
+    assert told(*(ENGLISH * 4)[:others], row) == []
+
+
 def test_lengths_that_vary_widely_are_quiet() -> None:
-    widths = np.random.default_rng(1).lognormal(mean=3, sigma=1.3, size=400).astype(int) + 1
+    widths = np.random.default_rng(1).lognormal(mean=3, sigma=1.3, size=4000).astype(int) + 1
     rows = [conversation("Tell me more.", "It is so. " * int(width)) for width in widths]
 
     assert max(widths) > 20 * np.median(widths)

@@ -1,7 +1,9 @@
 """Rows that are unlike the rest: in another language, or far longer. Pure: reads opened rows.
 
-Looked for once a version's rows are known, from 50 rows on. Told as warnings, so only what is
-plain to see is told; of a large version some rows, evenly spread, are looked at for their language.
+Looked for once a version's rows are known: languages from 50 rows on, lengths from 1,000 on, for
+fewer do not show how long one in a thousand may be, and a row of 1 MB is fine by itself. Told as
+warnings, so only what is plain to see is told; of a large version some rows, evenly spread, are
+looked at for their language.
 """
 
 from collections import Counter
@@ -18,7 +20,7 @@ from app.datasets.formats.base import Turn
 from app.datasets.problems import Code, Problem
 from app.datasets.table import HAS_ERROR, RowPlace, TableReader
 
-FEWEST_ROWS = 50
+FEWEST_ROWS, FEWEST_LENGTHS = 50, 1_000
 LOOKED_AT = 10_000  # rows of which the language is looked at
 _FEWEST_LETTERS = 40
 _FEWEST_IN_PIECE = 20
@@ -69,6 +71,7 @@ def find(rows: RowSource, *, progress: Progress = lambda _share: None) -> Outlie
     found = Outliers(statistics=_statistics(languages, len(good)))
     if len(good) >= FEWEST_ROWS:
         found.problems += _odd_languages(rows, languages)
+    if len(good) >= FEWEST_LENGTHS:
         found.problems += _odd_lengths(rows, good, sizes)
     found.problems.sort(key=lambda problem: problem.line)
     return found
