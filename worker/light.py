@@ -39,6 +39,22 @@ def analyse_dataset(work: Work) -> Outcome:
     return _done(work, do, give_up, phase="checking")
 
 
+def split_dataset(work: Work) -> Outcome:
+    """Part a version's rows; if we fail, the split says so."""
+    from app.datasets import splits
+
+    split_id = work.claim.subject_id
+
+    def do(progress: Progress) -> None:
+        opened, storage = partial(transaction, work.url), get_storage(work.settings)
+        splits.make(opened, storage=storage, split_id=split_id, progress=progress)
+
+    def give_up(session: Session, reason: str) -> None:
+        splits.give_up(session, split_id=split_id, reason=reason)
+
+    return _done(work, do, give_up, phase="splitting")
+
+
 def fetch_model(work: Work) -> Outcome:
     """Download a base model; if we fail, the model says so."""
     from app.basemodels import fetching

@@ -29,6 +29,7 @@ HANDLERS: Mapping[JobKind, Handler] = {
     JobKind.TRAIN: training.train,
     JobKind.PREFLIGHT: trying.preflight,
     JobKind.ANALYSE_DATASET: light.analyse_dataset,
+    JobKind.SPLIT_DATASET: light.split_dataset,
     JobKind.FETCH_MODEL: light.fetch_model,
     JobKind.TOKEN_REPORT: light.report_tokens,
 }

@@ -1,7 +1,7 @@
 """What the rows of a version have in one column. Knows rows and their bytes, no query."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,15 +28,16 @@ class Column:
     labels: list[str]
 
 
-def column_of(rows: Rows, name: str) -> Column:
+def column_of(rows: Rows, name: str, *, read: Callable[[int], None] = lambda _rows: None) -> Column:
     """Return what stands under ``name``, as the file calls it; ``a.b`` may be b within a.
 
-    ``Invalid`` where no row has it.
+    ``read`` hears how many rows have been read. ``Invalid`` where no row has it.
     """
     numbers = np.full(len(rows), -1, dtype=np.int64)
     known: dict[str, int] = {}
     seen: Counter[str] = Counter()
     for first, records in rows.table.blocks(1024):
+        read(first)
         for place in as_places(first, records):
             row, _ = parse(rows.data(place))
             if type(row) is not dict:

@@ -1,9 +1,10 @@
 """Splits, overlap, repeats and differences of versions over HTTP. Translation only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Query
+from fastapi import APIRouter, Body, Depends, Query, Response
 from sqlalchemy.orm import Session
 
 from app.datasets import schemas_hygiene, service, splits
@@ -153,8 +154,12 @@ def create_split(
     session: SessionDep,
     actor: Member,
     storage: StorageDep,
+    response: Response,
 ) -> schemas_hygiene.SplitOut:
-    """Say which rows of a version are held out; the same wish again is the same split."""
+    """Say which rows of a version are held out; the same wish again is the same split.
+
+    202 where a job parts a large version first.
+    """
     version = service.get_version(session, dataset_id=dataset_id, number=wish.version)
     split = splits.create(
         session,
@@ -164,14 +169,34 @@ def create_split(
         method=wish.method,
         parameters=wish.model_dump(mode="json", exclude={"version", "method"}),
     )
-    return split_out(split, {version.id: version.number})
+    (made,) = _splits_out(session, [split], {version.id: version.number})
+    response.status_code = 201 if made.status == "ready" else 202
+    return made
 
 
-def split_out(split: DatasetSplit, numbers: dict[str, int]) -> schemas_hygiene.SplitOut:
-    """Return a split's body; ``numbers`` are the versions' by id."""
-    names = set(schemas_hygiene.SplitOut.model_fields) - {"version"}
-    values = {name: getattr(split, name) for name in names}
-    return schemas_hygiene.SplitOut(version=numbers[split.version_id], **values)
+def _splits_out(
+    session: Session, found: Sequence[DatasetSplit], numbers: dict[str, int]
+) -> list[schemas_hygiene.SplitOut]:
+    """Return the bodies of splits; ``numbers`` are the versions' by id."""
+    jobs = splits.jobs_of(session, found)
+    made: list[schemas_hygiene.SplitOut] = []
+    for split in found:
+        status, failure = splits.status_of(split, jobs.get(split.id))
+        made.append(
+            schemas_hygiene.SplitOut(
+                id=split.id,
+                version=numbers[split.version_id],
+                status=status,
+                failure=failure,
+                method=split.method,
+                parameters=split.parameters,
+                result=split.result,
+                sha256=split.sha256 or None,
+                created_by=split.created_by,
+                created_at=split.created_at,
+            )
+        )
+    return made
 
 
 @router.get("/{dataset_id}/splits", name="datasets.splits.index")
@@ -183,7 +208,7 @@ def list_splits(
     view = service.get(session, dataset_id=dataset_id)
     numbers = {one.id: one.number for one in view.versions}
     found = splits.listed(session, dataset_id=dataset_id, number=version)
-    return schemas_hygiene.SplitList(items=[split_out(split, numbers) for split in found])
+    return schemas_hygiene.SplitList(items=_splits_out(session, found, numbers))
 
 
 @router.delete("/{dataset_id}/splits/{split_id}", status_code=204, name="datasets.splits.delete")

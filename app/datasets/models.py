@@ -123,7 +123,8 @@ class DatasetSplit(Base):
     method: Mapped[str]  # random | file | column | group | stratified
     parameters: Mapped[dict[str, Any]]
     result: Mapped[dict[str, Any]]  # counts of both sides, and what was moved to keep them apart
-    sha256: Mapped[str]  # over the sides
+    sha256: Mapped[str]  # over the sides; empty until they are made
+    failure: Mapped[str | None]  # why they could not be made
     created_by: Mapped[str] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
@@ -131,6 +132,11 @@ class DatasetSplit(Base):
     def key(self) -> str:
         """Return the storage key of the rows' sides."""
         return f"datasets/{self.version_id}/split-{self.id}"
+
+    @property
+    def is_made(self) -> bool:
+        """Tell whether the rows' sides are there."""
+        return bool(self.sha256)
 
 
 class Upload(Base):

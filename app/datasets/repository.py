@@ -9,6 +9,8 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from app.datasets.models import Dataset, DatasetSplit, DatasetVersion, ProblemRow, TokenReport
+from app.jobs.models import Job
+from app.jobs.state import FINAL
 
 # Runs stand above datasets, so their table is named here and not imported.
 _RUNS = table(
@@ -102,6 +104,14 @@ def splits(session: Session, version_ids: Iterable[str]) -> Sequence[DatasetSpli
     """Return all splits of these versions, newest first."""
     statement = select(DatasetSplit).where(DatasetSplit.version_id.in_(list(version_ids)))
     return session.scalars(statement.order_by(DatasetSplit.id.desc())).all()
+
+
+def unfinished_jobs(session: Session, subject_ids: Sequence[str]) -> dict[str, Job]:
+    """Return the jobs about these that are queued or at work, by what they are about."""
+    if not subject_ids:
+        return {}
+    statement = select(Job).where(Job.subject_id.in_(subject_ids), Job.status.not_in(FINAL))
+    return {job.subject_id: job for job in session.scalars(statement)}
 
 
 def count_runs(session: Session, dataset_ids: Iterable[str]) -> dict[str, int]:

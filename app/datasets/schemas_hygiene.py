@@ -89,14 +89,19 @@ SplitWish = Annotated[
 
 
 class SplitOut(Schema):
-    """A stored split. ``moved`` rows are on the other side than the method alone had put them."""
+    """A stored split. ``moved`` rows are on the other side than the method alone had put them.
+
+    While a job parts a large version it is ``making``: ``result`` is empty, ``sha256`` null.
+    """
 
     id: str
     version: int
+    status: Literal["making", "ready", "failed"]
+    failure: str | None
     method: str
     parameters: dict[str, Any]
     result: dict[str, Any]
-    sha256: str
+    sha256: str | None
     created_by: str
     created_at: Moment
 

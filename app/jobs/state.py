@@ -44,6 +44,7 @@ class JobKind(StrEnum):
 
     TRAIN = "train"
     ANALYSE_DATASET = "analyse_dataset"
+    SPLIT_DATASET = "split_dataset"
     FETCH_MODEL = "fetch_model"
     PREFLIGHT = "preflight"
     TOKEN_REPORT = "token_report"  # noqa: S105  # a kind, no password

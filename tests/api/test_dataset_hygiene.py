@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.auth.models import AuditRow
+from app.datasets import splits
 from app.datasets.alike.similarity import RowSource, TurnsOf, find, read_groups
 from app.datasets.models import DatasetSplit, DatasetVersion
 from app.datasets.table import TableReader
@@ -164,6 +165,41 @@ def test_moved_rows_are_counted(client: Client, session: Session) -> None:
         {"value": "train", "trained": 17, "held_out": 2},
         {"value": "Test", "trained": 0, "held_out": 1},
     ]
+
+
+def test_a_large_version_is_parted_by_a_job_and_no_run_can_name_the_split_before(
+    client: Client, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = made(session, MIXED)
+    monkeypatch.setattr(splits, "LARGE_ROWS", len(MIXED))
+
+    first = client.post(url(version, "splits"), json=WISHES[0])
+    again = client.post(url(version, "splits"), json=WISHES[0])
+
+    assert (first.status_code, again.status_code) == (202, 202)
+    split = first.json()
+    assert again.json() == split
+    assert (split["status"], split["sha256"], split["result"]) == ("making", None, {})
+    assert client.get(url(version, "splits")).json()["items"] == [split]
+    refused = launched(client, session, version, split["id"])
+    assert "has no such split" in refused.json()["errors"][0]["message"]
+
+
+def test_a_split_whose_job_was_cancelled_is_asked_for_again(
+    client: Client, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = made(session, MIXED)
+    monkeypatch.setattr(splits, "LARGE_ROWS", len(MIXED))
+    split = client.post(url(version, "splits"), json=WISHES[0]).json()
+    (job,) = splits.jobs_of(session, session.scalars(select(DatasetSplit))).values()
+    assert client.post(f"/api/v1/jobs/{job.id}/stop", json={"mode": "cancel"}).status_code == 202
+
+    (stopped,) = client.get(url(version, "splits")).json()["items"]
+    again = client.post(url(version, "splits"), json=WISHES[0]).json()
+
+    assert (stopped["status"], again["status"]) == ("failed", "making")
+    assert "Ask for it again" in stopped["failure"]
+    assert again["id"] == split["id"]
 
 
 def test_the_same_wish_is_the_same_split_and_equal_content_parts_equally(

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.datasets import splits
 from app.datasets.models import DatasetSplit, DatasetVersion, TokenReport
 from app.kit.clock import utc_now
 from tests.fixtures.builders import conversation, create_base_model, jsonl
@@ -227,6 +228,46 @@ class TestSplits:
         assert "validation 15" in client.get(address).text
         client.post(f"{address}/{split.id}/delete")
         assert session.scalars(select(DatasetSplit)).all() == []
+
+    def test_a_split_that_is_being_made_shows_how_far_it_is(
+        self, client: Client, session: Session, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(splits, "LARGE_ROWS", 1)
+        version = checked_version(session, jsonl(ROWS), owner=client.actor)
+        address = f"/datasets/{version.dataset_id}/splits"
+        form = {"version": "1", "method": "random", "fraction": "0.25", "seed": "7"}
+        answer = client.post(address, data=form, follow_redirects=False)
+        assert answer.status_code == 303
+
+        page, part = client.get(address).text, client.get(f"{address}/parted?version=1").text
+
+        for shown in (page, part):
+            assert "Waiting for a worker" in shown
+            assert 'hx-trigger="every 1s"' in shown
+            assert f"split={session.scalars(select(DatasetSplit)).one().id}" not in shown
+        assert part.lstrip().startswith('<section class="card" id="datasets-parted"')
+        queue = client.get("/").text
+        assert f"/datasets/{version.dataset_id}/splits?version=1" in queue
+
+    def test_why_a_split_could_not_be_made_is_said(self, client: Client, session: Session) -> None:
+        version = checked_version(session, jsonl(ROWS), owner=client.actor)
+        split = DatasetSplit(
+            id="spl_1",
+            version_id=version.id,
+            method="group",
+            parameters={"column": "x"},
+            result={},
+            sha256="",
+            failure="no row has the column x",
+            created_by=client.actor.id,
+        )
+        session.add(split)
+        session.flush()
+
+        page = client.get(f"/datasets/{version.dataset_id}/splits").text
+
+        assert "no row has the column x" in page
+        assert "every 1s" not in page
 
     def test_a_wrong_field_is_said_at_its_place(self, client: Client, session: Session) -> None:
         version = checked_version(session, jsonl(ROWS), owner=client.actor)

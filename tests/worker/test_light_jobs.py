@@ -1,15 +1,20 @@
 """Jobs without a trainer: done, told when they fail, interrupted when asked."""
 
+import hashlib
+from typing import Any
+
 import pytest
 
+from app.auth.roles import Role
+from app.datasets import splits
 from app.datasets.check import parallel
-from app.datasets.models import DatasetVersion
+from app.datasets.models import DatasetSplit, DatasetVersion
 from app.jobs import service as jobs
-from app.jobs.state import JobKind, JobStatus, StopMode
+from app.jobs.state import FailureKind, JobKind, JobStatus, StopMode
 from app.kit.db import transaction
 from app.kit.storage import get_storage
 from app.queue import Lane
-from tests.fixtures.builders import conversation, create_dataset_version, jsonl
+from tests.fixtures.builders import conversation, create_dataset_version, create_user, jsonl
 from tests.worker.box import Box
 from worker import supervisor
 
@@ -26,6 +31,78 @@ def _queue_check(box: Box, content: bytes) -> tuple[str, str]:
             owner_id=version.created_by,
         )
         return job.id, version.id
+
+
+def _queue_split(box: Box, monkeypatch: pytest.MonkeyPatch, **wish: Any) -> tuple[str, str]:
+    """Ask for a split of a version that counts as large; return the job's id and the split's."""
+    monkeypatch.setattr(splits, "LARGE_ROWS", 1)
+    rows = [
+        {**conversation(f"Where is parcel {n}?", f"It is in box {n}."), "topic": "ab"[n % 2]}
+        for n in range(40)
+    ]
+    with transaction(box.url) as session:
+        actor = create_user(session, role=Role.MEMBER)
+        version = create_dataset_version(session, content=jsonl(rows), owner=actor)
+        method = str(wish.pop("method"))
+        split = splits.create(
+            session,
+            actor=actor,
+            storage=get_storage(box.settings),
+            version=version,
+            method=method,
+            parameters=wish,
+        )
+        assert not split.is_made
+        return splits.jobs_of(session, [split])[split.id].id, split.id
+
+
+def _split(box: Box, split_id: str) -> DatasetSplit:
+    with transaction(box.url) as session:
+        return session.get_one(DatasetSplit, split_id)
+
+
+def test_a_large_version_is_parted_by_a_job(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id, split_id = _queue_split(
+        box, monkeypatch, method="stratified", column="topic", fraction=0.2, seed=1
+    )
+
+    supervisor.serve(Lane.LIGHT)
+
+    assert box.job(job_id).status == JobStatus.SUCCEEDED
+    split = _split(box, split_id)
+    with get_storage(box.settings).open(split.key) as source:
+        sides = source.read()
+    assert (sides.count(0), sides.count(1)) == (32, 8)
+    assert split.sha256 == hashlib.sha256(sides).hexdigest()
+    assert split.result["held_out"] == 8
+
+
+def test_a_split_that_cannot_be_made_says_why(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id, split_id = _queue_split(
+        box, monkeypatch, method="group", column="nothing", fraction=0.2, seed=1
+    )
+
+    supervisor.serve(Lane.LIGHT)
+
+    job = box.job(job_id)
+    assert job.status == JobStatus.FAILED
+    assert job.failure is not None
+    assert job.failure["kind"] == FailureKind.BAD_DATASET
+    split = _split(box, split_id)
+    assert splits.status_of(split, None) == ("failed", split.failure)
+    assert "no row has the column nothing" in str(split.failure)
+
+
+def test_a_split_that_was_deleted_meanwhile_is_let_be(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, split_id = _queue_split(box, monkeypatch, method="random", fraction=0.2, seed=1)
+    with transaction(box.url) as session:
+        session.delete(session.get_one(DatasetSplit, split_id))
+
+    supervisor.serve(Lane.LIGHT)
+
+    assert box.job(job_id).status == JobStatus.SUCCEEDED
 
 
 def _version(box: Box, version_id: str) -> DatasetVersion:

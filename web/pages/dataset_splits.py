@@ -18,6 +18,7 @@ from app.datasets.models import DatasetSplit, DatasetVersion
 from app.datasets.schemas_hygiene import SplitWish
 from app.dependencies import CurrentUser, Member, SessionDep, SettingsDep
 from app.errors import AppError
+from app.jobs.models import Job
 from app.kit.schemas import sentence
 from app.kit.storage import get_storage
 from app.settings import Settings
@@ -42,11 +43,22 @@ _WISH: TypeAdapter[SplitWish] = TypeAdapter(SplitWish)
 
 @dataclass(frozen=True)
 class SplitRow:
-    """A stored split in words."""
+    """A stored split in words; ``job`` is at work on it while it is ``making``."""
 
     split: DatasetSplit
     title: str
     facts: tuple[str, ...]
+    job: Job | None = None
+
+    @property
+    def status(self) -> str:
+        """Return making, ready or failed."""
+        return splits.status_of(self.split, self.job)[0]
+
+    @property
+    def failure(self) -> str | None:
+        """Return why it could not be made."""
+        return splits.status_of(self.split, self.job)[1]
 
     @property
     def title_with_facts(self) -> str:
@@ -70,12 +82,27 @@ class SplitRow:
 
 
 @dataclass(frozen=True)
+class Parted:
+    """The splits of a version, and how far those are that are being made."""
+
+    template: ClassVar[str] = "datasets/_parted.html"
+    version: DatasetVersion
+    rows: tuple[SplitRow, ...]
+    may_write: bool
+
+    @property
+    def making(self) -> bool:
+        """Tell whether one of them is still being made."""
+        return any(row.status == "making" for row in self.rows)
+
+
+@dataclass(frozen=True)
 class Splits:
     """The splits of a version, and the form for another."""
 
     template: ClassVar[str] = "datasets/_splits.html"
     version: DatasetVersion
-    rows: tuple[SplitRow, ...]
+    parted: Parted
     method: str
     columns: tuple[str, ...]
     others: tuple[tuple[str, str], ...]
@@ -115,6 +142,19 @@ def index(  # each is a query parameter or a dependency
     return render(shown if htmx.wants_fragment else SplitsPage(head, shown), shell)
 
 
+@router.get("/{dataset_id}/splits/parted", name="pages.datasets.splits.parted")
+def parted(  # each is a query parameter or a dependency
+    dataset_id: str,
+    session: SessionDep,
+    actor: CurrentUser,
+    shell: ShellDep,
+    version: Annotated[int | None, Query(ge=1)] = None,
+) -> Response:
+    """Return the stored splits alone, and how far those are that are being made."""
+    head = head_of(session, actor, dataset_id=dataset_id, number=version, section="splits")
+    return render(_parted(session, actor, head), shell)
+
+
 @router.post("/{dataset_id}/splits", name="pages.datasets.splits.create")
 def create(  # each is a dependency
     dataset_id: str,
@@ -135,7 +175,7 @@ def create(  # each is a dependency
     try:
         of = service.get_version(session, dataset_id=dataset_id, number=wish.version)
         parameters = wish.model_dump(mode="json", exclude={"version", "method"})
-        splits.create(
+        split = splits.create(
             session,
             actor=actor,
             storage=get_storage(settings),
@@ -147,6 +187,8 @@ def create(  # each is a dependency
         form = with_error(Form(values), error)
         return _again(dataset_id, session, settings, actor, shell, form, error.status)
     address = f"/datasets/{dataset_id}/splits?version={of.number}"
+    if not split.is_made:
+        return hx_redirect(address, htmx, Toast("Under way: this version is large."))
     return hx_redirect(address, htmx, Toast("Kept. A new run can use it."))
 
 
@@ -209,11 +251,10 @@ def _again(  # what the page is made of again
 def _splits(  # what the page shows
     session: Session, settings: Settings, actor: Actor, head: Head, method: str, form: Form
 ) -> Splits:
-    view, of = head.dataset, head.version
-    found = splits.listed(session, dataset_id=view.dataset.id, number=of.number)
+    of = head.version
     return Splits(
         version=of,
-        rows=tuple(row_of(split) for split in found),
+        parted=_parted(session, actor, head),
         method=method if method in METHODS else "random",
         columns=describing.columns_of(get_storage(settings), of),
         others=choices_of(session, of),
@@ -223,7 +264,15 @@ def _splits(  # what the page shows
     )
 
 
-def row_of(split: DatasetSplit) -> SplitRow:
+def _parted(session: Session, actor: Actor, head: Head) -> Parted:
+    of = head.version
+    found = splits.listed(session, dataset_id=of.dataset_id, number=of.number)
+    jobs = splits.jobs_of(session, found)
+    rows = tuple(row_of(split, jobs.get(split.id)) for split in found)
+    return Parted(of, rows, actor.may_write)
+
+
+def row_of(split: DatasetSplit, job: Job | None = None) -> SplitRow:
     """Return a split in words."""
     given = split.parameters
     facts: list[str] = []
@@ -235,4 +284,4 @@ def row_of(split: DatasetSplit) -> SplitRow:
         facts.append(f"seed {given['seed']}")
     if not given.get("keep_copies_together", True):
         facts.append("copies may part")
-    return SplitRow(split, METHODS.get(split.method, split.method), tuple(facts))
+    return SplitRow(split, METHODS.get(split.method, split.method), tuple(facts), job)

@@ -15,7 +15,7 @@ from app.auth import users
 from app.auth.models import User
 from app.auth.roles import Actor
 from app.basemodels.models import BaseModelRow
-from app.datasets.models import Dataset, DatasetVersion
+from app.datasets.models import Dataset, DatasetSplit, DatasetVersion
 from app.devices import service as devices
 from app.devices.models import Device
 from app.evaluations import service as evaluations
@@ -162,6 +162,7 @@ class _Looked:
         self.actor = actor
         self.runs = runs.many(session, _ids(seen, JobKind.TRAIN))
         self.datasets = _datasets(session, _ids(seen, JobKind.ANALYSE_DATASET))
+        self.splits = _splits(session, _ids(seen, JobKind.SPLIT_DATASET))
         self.models = _models(session, _ids(seen, JobKind.FETCH_MODEL))
         self.owners = users.by_id(session, {job.owner_id for job in seen})
         self.devices = devices.present(session)
@@ -186,6 +187,10 @@ class _Looked:
             dataset, version = self.datasets[job.subject_id]
             facts = ("dataset check", f"v{version.number}", filters.filesize(version.bytes))
             return Subject(f"/datasets/{dataset.id}?version={version.number}", facts)
+        if job.subject_id in self.splits:
+            version = self.splits[job.subject_id]
+            address = f"/datasets/{version.dataset_id}/splits?version={version.number}"
+            return Subject(address, ("dataset split", f"v{version.number}"))
         if job.subject_id in self.models:
             model = self.models[job.subject_id]
             return Subject("/models", ("model download", model.hub_id or model.folder))
@@ -216,6 +221,14 @@ def _datasets(session: Session, ids: list[str]) -> dict[str, tuple[Dataset, Data
     )
     rows = session.execute(statement.where(DatasetVersion.id.in_(ids)))
     return {row[1].id: (row[0], row[1]) for row in rows}
+
+
+def _splits(session: Session, ids: list[str]) -> dict[str, DatasetVersion]:
+    statement = select(DatasetSplit.id, DatasetVersion).join(
+        DatasetVersion, DatasetVersion.id == DatasetSplit.version_id
+    )
+    rows = session.execute(statement.where(DatasetSplit.id.in_(ids)))
+    return {row[0]: row[1] for row in rows}
 
 
 def _models(session: Session, ids: list[str]) -> dict[str, BaseModelRow]:

@@ -53,7 +53,7 @@ def part_of(
             raise Invalid.field("split", "name the split whose side you want")
         return Part()
     split = session.get(DatasetSplit, split_id)
-    if split is None or split.version_id != version.id:
+    if split is None or split.version_id != version.id or not split.is_made:
         message = f"version {version.number} has no such split; see the dataset's list of splits"
         raise Invalid.field("split", message)
     return Part(split.key, side or TRAINED)
@@ -85,7 +85,8 @@ def _stem(dataset: Dataset) -> str:
 def described(session: Session, dataset: Dataset, version: DatasetVersion) -> Described:
     """Return what the card of a version tells."""
     parent = session.get(DatasetVersion, version.parent_id) if version.parent_id else None
-    return Described(dataset, version, parent, repository.splits(session, [version.id]))
+    made = [split for split in repository.splits(session, [version.id]) if split.is_made]
+    return Described(dataset, version, parent, made)
 
 
 def llamafactory_json(storage: Storage, dataset: Dataset, version: DatasetVersion) -> str:
