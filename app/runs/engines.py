@@ -20,6 +20,7 @@ HOSTS = {CPU: "a CPU", MPS: "an Apple GPU"}
 UNSLOTH_MODULES = frozenset(
     {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 )
+EXPERTS = frozenset({"gate_up_proj", "down_proj", "gate_proj", "up_proj"})
 # What the API's contract names and a later version brings: field → value → what to do meanwhile.
 LATER: Mapping[str, Mapping[str, str]] = {
     "engine": {"fused": "use auto, unsloth or peft"},
@@ -74,11 +75,12 @@ def refusals(
     if config.objective is Objective.SIMULATED:
         return {}
     found: dict[str, str] = {}
-    for rule in (_on_this_device, _of_full, _of_adapters, _of_engines):
-        for field, text in rule(config, device_kind):
+    for check in (_on_this_device, _of_full, _of_adapters, _of_engines):
+        for field, text in check(config, device_kind):
             found.setdefault(field, text)
-    for field, text in _of_stored(config, facts):
-        found.setdefault(field, text)
+    for rule in (_of_stored, _of_experts):
+        for field, text in rule(config, facts):
+            found.setdefault(field, text)
     return found
 
 
@@ -194,3 +196,31 @@ def _of_stored(config: RunConfig, facts: ModelFacts | None) -> Found:
     if config.adapter.init == "loftq":
         text = "LoftQ needs the weights as they were before 4 bits; use default with this model"
         yield "adapter.init", text
+
+
+def trains_experts(config: RunConfig, facts: ModelFacts | None) -> bool:
+    """Tell whether the adapter is on the experts of a mixture of experts, which lie in one tensor.
+
+    ``all-linear`` takes them in; names of other layers leave them out.
+    """
+    if config.method == "full" or not getattr(facts, "experts", 0):
+        return False
+    chosen = config.adapter.target_modules
+    return isinstance(chosen, str) or bool(EXPERTS & set(chosen))
+
+
+def _of_experts(config: RunConfig, facts: ModelFacts | None) -> Found:
+    if not trains_experts(config, facts):
+        return
+    adapter = config.adapter
+    cure = "name the layers of attention in adapter.target_modules, or leave it out"
+    lacking = {
+        "adapter.use_dora": adapter.use_dora,
+        "adapter.init": adapter.init != "default",
+        "adapter.dropout": adapter.dropout > 0,
+    }
+    names = {"adapter.use_dora": "DoRA", "adapter.init": "PiSSA or LoftQ"}
+    for field, is_asked in lacking.items():
+        if is_asked:
+            what = names.get(field, "Dropout")
+            yield field, f"{what} cannot be had on experts, which lie in one tensor; {cure}"

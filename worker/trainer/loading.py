@@ -1,24 +1,28 @@
-"""The base model with an adapter to train, and its tokenizer: PEFT anywhere, Unsloth on NVIDIA.
+"""The base model with what is trained of it, and its tokenizer, loaded by the engine that runs.
 
-Loads local folders only, safetensors only, never a repository's code. Knows nothing of data or
-steps. What cannot be loaded is a ``model_unavailable`` failure.
+Loads local folders only, safetensors only, never a repository's code. Which engine it is decides
+``app.runs.engines``, what a method trains ``adapters``. Knows nothing of data or steps. What cannot
+be loaded is a ``model_unavailable`` failure.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from peft import prepare_model_for_kbit_training
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from app.jobs.state import FailureKind
-from app.runs.spec import Adapter, RunConfig, TrainerJob
-from worker.trainer import packing
+from app.runs import engines
+from app.runs.spec import RunConfig, TrainerJob
+from worker.trainer import adapters, packing
 from worker.trainer.failures import TrainerError, classify
 
-ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+Weights = Mapping[str, torch.Tensor]
 
 
 @dataclass
@@ -32,40 +36,73 @@ class Loaded:
     pad: int
     dtype: torch.dtype
     collate: Callable[[Sequence[packing.Row]], dict[str, Any]]
+    why: str = ""  # this engine
+    is_full: bool = False  # every weight is trained, there is no adapter
+    begun: Callable[[], Weights] | None = None  # trained weights at the start, where they say more
 
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         """Return the parameters that are trained, by name, in the model's order."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def autocast(self) -> torch.autocast:
-        """Return the context in which a CUDA forward pass runs; on a CPU it changes nothing."""
+        """Return the context in which a forward pass runs; adapters on a CPU need none.
+
+        Weights that are trained themselves are kept in 32 bits and computed with in 16.
+        """
+        mixed = self.device == "cuda" or self.is_full
         return torch.autocast(
-            self.device,
-            dtype=torch.bfloat16,
-            enabled=self.device == "cuda" and self.dtype == torch.bfloat16,
+            self.device, dtype=torch.bfloat16, enabled=mixed and self.dtype == torch.bfloat16
         )
 
+    @contextmanager
+    def untrained(self) -> Iterator[None]:
+        """Make the model what it was before training, for as long as the context lasts.
 
-def engine_of(job: TrainerJob) -> str:
-    """Return which engine trains: Unsloth needs an NVIDIA card."""
-    wanted = job.run.config.engine
-    if job.device != "cuda":
-        return "peft"
-    return "unsloth" if wanted == "auto" else wanted
+        Switching an adapter off is not enough where it began with a part of the frozen weights, or
+        where there is none.
+        """
+        if self.begun is None:
+            with self.model.disable_adapter():
+                yield
+            return
+        trained = {name: parameter.data for name, parameter in self.trainable().items()}
+        begun = self.begun()
+        try:
+            self._put(begun)
+            yield
+        finally:
+            self._put(trained)
+
+    def _put(self, weights: Weights) -> None:
+        for name, parameter in self.trainable().items():
+            parameter.data = weights[name].to(parameter.device, parameter.dtype)
+
+
+def engine_of(config: RunConfig, device: str, *, added: int) -> engines.Choice:
+    """Return which engine trains, of a model that lacks rows for ``added`` tokens."""
+    if not added or config.method == "full":
+        return engines.choose(config, device_kind=device)
+    adapter = config.adapter.model_copy(update={"train_embeddings": True})
+    choice = engines.choose(config.model_copy(update={"adapter": adapter}), device_kind=device)
+    why = f"The tokenizer has {added} tokens that the model has no rows for. {choice.reason}"
+    return engines.Choice(choice.engine, why)
 
 
 def load(job: TrainerJob) -> Loaded:
-    """Load model and tokenizer as the job asks, adapter attached."""
+    """Load model and tokenizer as the job asks, with what is trained set to be trained."""
     config, folder = job.run.config, Path(job.base_model_folder)
     check_folder(folder)
-    engine, dtype = engine_of(job), precision(config, job.device)
-    if config.quantization == "nf4" and job.device != "cuda":
-        text = "NF4 needs an NVIDIA card; choose quantization none on this machine"
-        raise TrainerError(FailureKind.MODEL_UNAVAILABLE, text)
+    check_bits(config, job.device)
+    dtype = precision(config, job.device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        attach = with_unsloth if engine == "unsloth" else with_peft
-        model = attach(folder, config, device=job.device, dtype=dtype)
+        rows, tokens = table_rows(folder, tokenizer)
+        choice = engine_of(config, job.device, added=tokens - rows)
+        if choice.engine == engines.UNSLOTH:
+            model = with_unsloth(folder, config, dtype=dtype)
+        else:
+            model = with_peft(folder, config, device=job.device, dtype=dtype, tokens=tokens)
+        begun = first_weights(model, config, lambda: _bare(job, dtype, tokens))
     except Exception as error:
         kind = classify(error)
         if kind is not FailureKind.INTERNAL:
@@ -74,8 +111,56 @@ def load(job: TrainerJob) -> Loaded:
         raise TrainerError(FailureKind.MODEL_UNAVAILABLE, text) from error
     pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
     add_noise(model, config.training.neftune_alpha)
-    collate = collation(engine, packing_on=config.training.packing, pad=pad)
-    return Loaded(model, tokenizer, job.device, engine, pad, dtype, collate)
+    return Loaded(
+        model=model,
+        tokenizer=tokenizer,
+        device=job.device,
+        engine=choice.engine,
+        pad=pad,
+        dtype=dtype,
+        collate=collation(choice.engine, packing_on=config.training.packing, pad=pad),
+        why=choice.reason,
+        is_full=config.method == "full",
+        begun=begun,
+    )
+
+
+def table_rows(folder: Path, tokenizer: Any) -> tuple[int, int]:
+    """Return how many tokens the model has rows for, and how many it needs.
+
+    A tokenizer class may add a token of its own that no text uses: the tokenizer's file decides.
+    """
+    told = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+    rows, tokens, file = told.vocab_size, len(tokenizer), folder / "tokenizer.json"
+    if tokens > rows and file.is_file() and Tokenizer.from_file(str(file)).get_vocab_size() <= rows:
+        return rows, rows
+    return rows, max(tokens, rows)
+
+
+def check_bits(config: RunConfig, device: str) -> None:
+    """Refuse quantized weights where no card computes with them."""
+    if config.quantization == "none" or device == engines.CUDA:
+        return
+    name = {"nf4": "NF4", "int8": "int8"}[config.quantization]
+    text = f"{name} needs an NVIDIA card; choose quantization none on this machine"
+    raise TrainerError(FailureKind.MODEL_UNAVAILABLE, text)
+
+
+def first_weights(
+    model: Any, config: RunConfig, bare: Callable[[], Any]
+) -> Callable[[], Weights] | None:
+    """Return what gives the trained weights as they are now; None where that says nothing.
+
+    A PiSSA adapter's are kept, since they are small; all weights of a model are read again.
+    """
+    if config.method == "full":
+        return lambda: {name: one.data for name, one in bare().named_parameters()}
+    if config.adapter.init != "pissa":
+        return None
+    kept = {
+        name: one.detach().clone() for name, one in model.named_parameters() if one.requires_grad
+    }
+    return lambda: kept
 
 
 def collation(
@@ -113,36 +198,14 @@ def checkpointing(config: RunConfig, device: str) -> bool:
     return device == "cuda" if wanted == "auto" else bool(wanted)
 
 
-def lora(adapter: Adapter) -> LoraConfig:
-    """Return the adapter's PEFT configuration."""
-    chosen = adapter.target_modules
-    return LoraConfig(
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,
-        lora_dropout=adapter.dropout,
-        target_modules=chosen if isinstance(chosen, str) else list(chosen),
-        use_dora=adapter.use_dora,
-        use_rslora=adapter.use_rslora,
-        init_lora_weights="pissa" if adapter.init == "pissa" else True,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-
-
-def with_peft(folder: Path, config: RunConfig, *, device: str, dtype: torch.dtype) -> Any:
-    """Load through transformers and attach the adapter by PEFT."""
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        device_map={"": 0} if device == "cuda" else None,
-        quantization_config=_nf4(dtype) if config.quantization == "nf4" else None,
-        trust_remote_code=False,
-        use_safetensors=True,
-        local_files_only=True,
-        attn_implementation="sdpa",
-    )
+def with_peft(
+    folder: Path, config: RunConfig, *, device: str, dtype: torch.dtype, tokens: int
+) -> Any:
+    """Load through transformers and attach by PEFT, or train it all; for ``tokens`` tokens."""
+    is_full = config.method == "full"
+    model = read(folder, config, device=device, dtype=torch.float32 if is_full else dtype)
     twice = checkpointing(config, device)
-    if config.quantization == "nf4":
+    if config.quantization != "none":
         model = prepare_model_for_kbit_training(
             model,
             use_gradient_checkpointing=twice,
@@ -151,20 +214,60 @@ def with_peft(folder: Path, config: RunConfig, *, device: str, dtype: torch.dtyp
     elif twice:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
-    torch.manual_seed(config.training.seed)  # the adapter's first weights
-    return get_peft_model(model, lora(config.adapter))
+    torch.manual_seed(config.training.seed)  # the first weights of adapter and added tokens
+    model = adapters.attach(model, config, folder=folder, tokens=tokens)
+    if device == engines.CUDA:
+        keep_in_full(model)
+    return model
 
 
-def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
+def read(folder: Path, config: RunConfig, *, device: str, dtype: torch.dtype) -> Any:
+    """Return the model as its folder has it, frozen or not."""
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        device_map={"": 0} if device == engines.CUDA else None,
+        quantization_config=quantized(config.quantization, dtype),
+        trust_remote_code=False,
+        use_safetensors=True,
+        local_files_only=True,
+        attn_implementation="sdpa",
     )
+    return model.to(device) if device == engines.MPS else model
 
 
-def with_unsloth(folder: Path, config: RunConfig, *, device: str, dtype: torch.dtype) -> Any:  # noqa: ARG001
+def _bare(job: TrainerJob, dtype: torch.dtype, tokens: int) -> Any:
+    """Return a full fine-tuning's model as it was before the first step."""
+    with torch.random.fork_rng():
+        config, folder = job.run.config, Path(job.base_model_folder)
+        plain = config.model_copy(
+            update={
+                "training": config.training.model_copy(update={"gradient_checkpointing": False})
+            }
+        )
+        return with_peft(folder, plain, device=job.device, dtype=dtype, tokens=tokens)
+
+
+def quantized(kind: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """Return how bitsandbytes keeps the frozen weights."""
+    if kind == "nf4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    return BitsAndBytesConfig(load_in_8bit=True) if kind == "int8" else None
+
+
+def keep_in_full(model: Any) -> None:
+    """Keep trained weights in 32 bits: small updates would be lost in 16."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def with_unsloth(folder: Path, config: RunConfig, *, dtype: torch.dtype) -> Any:
     """Load and attach through Unsloth; batches come without padding, with their lengths."""
     from unsloth import FastLanguageModel  # refuses to be imported without a card
     from unsloth.utils.hf_packed_attention import (
@@ -184,7 +287,7 @@ def with_unsloth(folder: Path, config: RunConfig, *, device: str, dtype: torch.d
     model = FastLanguageModel.get_peft_model(
         model,
         r=adapter.rank,
-        target_modules=list(ALL_LINEAR if isinstance(chosen, str) else chosen),
+        target_modules=sorted(engines.UNSLOTH_MODULES) if isinstance(chosen, str) else list(chosen),
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
         bias="none",
