@@ -1,8 +1,10 @@
 """How fast the first stage reads, beside `datasets.load_dataset("json")` on the same file.
 
-python -m tests.benchmarks validation [--megabytes 300]
+python -m tests.benchmarks validation [--megabytes 300] [--memory-only]
 
 Each way runs in a process of its own: wall time, its processor time, and the most memory it held.
+``--memory-only`` runs `tunebox validate` once, with no peer, on files too large to read in turns:
+``--megabytes 10000`` and its tenth, whose memory must be the same.
 """
 
 import argparse
@@ -30,10 +32,33 @@ with open(sys.argv[1], "rb") as stream:
     report = validate(stream, emit=lambda _: None, processes=int(sys.argv[2]))
 assert report.examples and not report.errors, report
 """
+# Memory that processes share is counted once: each holds its share of it (PSS).
+_COMMAND = """
+import pathlib, subprocess, sys, threading
+def held(process):
+    with pathlib.Path(f"/proc/{process}/smaps_rollup").open() as lines:
+        found = [int(line.split()[1]) for line in lines if line.startswith("Pss:")]
+    tasks = pathlib.Path(f"/proc/{process}/task").glob("*/children")
+    children = [child for task in tasks for child in task.read_text().split()]
+    return found[0] * 1024 + sum(map(held, children))
+child = subprocess.Popen(
+    [sys.executable, "-m", "app.cli", "validate", sys.argv[1]], stdout=subprocess.DEVNULL
+)
+ended, together = threading.Event(), 0
+while child.poll() is None:
+    try:
+        together = max(together, held(child.pid))
+    except (OSError, IndexError):
+        pass  # it ended meanwhile
+    ended.wait(0.25)
+assert child.returncode == 0, child.returncode
+more["together"] = together
+"""
 # What a way costs by itself, without the start of Python and its imports.
 _TIMED = """
 import json, os, resource, sys, time
 {imports}
+more = {{}}
 start, spent = time.perf_counter(), time.process_time()
 {code}
 own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -41,6 +66,7 @@ print(json.dumps({{
     "wall": time.perf_counter() - start,
     "cpu": time.process_time() - spent,
     "memory": max(own.ru_maxrss, others.ru_maxrss) * 1024,
+    **more,
 }}))
 """
 
@@ -76,10 +102,33 @@ def _wall(figures: dict[str, Any]) -> float:
 
 
 def main(options: Sequence[str] = ()) -> None:
-    """Print the table."""
+    """Print the table, or what is held."""
     parser = argparse.ArgumentParser(prog="validation")
     parser.add_argument("--megabytes", type=int, default=300)
-    megabytes = parser.parse_args(list(options)).megabytes
+    parser.add_argument("--memory-only", action="store_true")
+    asked = parser.parse_args(list(options))
+    if asked.memory_only:
+        for megabytes in (asked.megabytes // 10, asked.megabytes):
+            _memory(megabytes)
+    else:
+        _speed(asked.megabytes)
+
+
+def _memory(megabytes: int) -> None:
+    """Print what `tunebox validate` holds of a file of this size."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "rows.jsonl"
+        rows = write_rows(path, megabytes * 1_000_000)
+        size = path.stat().st_size / 1e6
+        found = _run(_COMMAND, str(path))
+    print(
+        f"{size:,.0f} MB, {rows:,} rows: {size / found['wall']:,.0f} MB/s by the clock; at most "
+        f"{found['memory'] / 2**20:,.0f} MiB held by a process, {found['together'] / 2**20:,.0f} "
+        "by all together (bar: 300)"
+    )
+
+
+def _speed(megabytes: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = folder / "rows.jsonl"
