@@ -16,6 +16,7 @@ from typing import IO, Any
 from sqlalchemy.orm import Session
 
 from app.datasets import making, repository
+from app.datasets.arriving import fetching
 from app.datasets.check.stages import Asked, Tell, first_stage, processes, second_stage
 from app.datasets.check.validation import Report
 from app.datasets.intake import Identified, identify, limits_of
@@ -41,6 +42,8 @@ def analyse(
     ``progress`` gets the share done (0 to 1) and a sentence. ``open_session`` opens short
     transactions. An exception means that we failed: the caller then calls ``give_up``.
     """
+    settings = get_settings()
+    fetching.fetch(open_session, settings=settings, version_id=version_id, progress=progress)
     making.make(open_session, storage=storage, version_id=version_id, progress=progress)
     check = _Check(open_session, storage, version_id, progress)
     with check.folder() as folder, (folder / "table").open("w+b") as table:

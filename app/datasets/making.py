@@ -18,7 +18,7 @@ from app.auth import service as auth
 from app.auth.roles import Actor, require_owner
 from app.datasets import previewing, repository, service
 from app.datasets.arriving import quota
-from app.datasets.models import Dataset, DatasetVersion
+from app.datasets.models import Dataset, DatasetVersion, unmade_sha256
 from app.datasets.repairs import REPAIRS, in_order
 from app.datasets.repairs.base import Reading, Repair
 from app.datasets.repairs.passing import Tally, repaired
@@ -29,7 +29,6 @@ from app.kit.ids import new_id
 from app.kit.storage import Storage, require_space
 from app.settings import Settings
 
-_UNMADE = "making:"
 _TOLD_BYTES = 4 * 2**20
 _ENDINGS = (".gz", ".zst", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
@@ -104,7 +103,7 @@ def _add(
         id=version_id,
         dataset_id=dataset.id,
         number=(latest.number if latest else 0) + 1,
-        sha256=_UNMADE + version_id,
+        sha256=unmade_sha256(version_id),
         bytes=parent.bytes,  # about; until it is made
         filename=_filename(parent),
         storage_key=f"datasets/{version_id}/original",
@@ -161,7 +160,7 @@ class _Plan:
 
 def require_made(version: DatasetVersion) -> None:
     """Raise ``Conflict`` while a repaired version has no content yet."""
-    if version.sha256.startswith(_UNMADE):
+    if not version.is_made:
         what = "could not be made" if version.status == "failed" else "is still being made"
         raise Conflict(f"The version {what}. Try again later.", code="dataset_not_made")
 
@@ -193,7 +192,7 @@ def make(
 
 def _plan(session: Session, version_id: str) -> _Plan | None:
     version = session.get(DatasetVersion, version_id)
-    if version is None or not version.sha256.startswith(_UNMADE):
+    if version is None or version.is_made:
         return None
     parent = session.get(DatasetVersion, version.parent_id) if version.parent_id else None
     if parent is None:

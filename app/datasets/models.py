@@ -9,6 +9,13 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.kit.clock import utc_now
 from app.kit.db import Base
 
+_UNMADE = "making:"
+
+
+def unmade_sha256(version_id: str) -> str:
+    """Return what stands for the hash of a version whose content a job has still to bring."""
+    return _UNMADE + version_id
+
 
 class Dataset(Base):
     """A named series of versions. A deleted one stays for the runs that name it."""
@@ -44,7 +51,9 @@ class DatasetVersion(Base):
     declared_format: Mapped[str | None]  # what the user says it is; else it is detected
     mapping: Mapped[dict[str, Any] | None]  # our column → the file's
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("dataset_versions.id"))
-    recipe: Mapped[dict[str, Any] | None]  # how it was made from its parent
+    recipe: Mapped[
+        dict[str, Any] | None
+    ]  # how it was made from its parent, or what is still to be fetched
     status: Mapped[str]  # checking | ready | invalid | failed
     examples: Mapped[int | None] = mapped_column(BigInteger)
     errors: Mapped[int | None] = mapped_column(BigInteger)
@@ -62,6 +71,11 @@ class DatasetVersion(Base):
     def folder(self) -> str:
         """Return the storage key below which all files of this version lie."""
         return f"datasets/{self.id}"
+
+    @property
+    def is_made(self) -> bool:
+        """Tell whether its content is there."""
+        return not self.sha256.startswith(_UNMADE)
 
     @property
     def is_plain(self) -> bool:

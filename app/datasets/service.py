@@ -14,7 +14,7 @@ from app.auth import service as auth
 from app.auth.roles import Actor, require_owner
 from app.datasets import repository
 from app.datasets.formats import FORMATS
-from app.datasets.models import Dataset, DatasetVersion, ProblemRow
+from app.datasets.models import Dataset, DatasetVersion, ProblemRow, unmade_sha256
 from app.datasets.problems import CATALOGUE, Code
 from app.errors import Conflict, Invalid, NotFound
 from app.jobs import service as jobs
@@ -31,12 +31,16 @@ MAX_NAME = 120
 
 @dataclass(frozen=True)
 class Content:
-    """A file that was received: where it lies for now, and what it is."""
+    """A file that was received: where it lies for now, and what it is.
+
+    One with an ``import_id`` is still in the import folder: the job that checks it brings it first.
+    """
 
     key: str
     filename: str
     size: int
     sha256: str
+    import_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ def add_version(  # an upload's parts, each named at the call
         dataset = _own(session, actor=actor, dataset_id=dataset_id)
     else:
         dataset = _new_dataset(session, actor=actor, name=name, filename=content.filename)
-    known = repository.version_by_content(session, dataset.id, content.sha256)
+    is_here = content.import_id is None
+    known = repository.version_by_content(session, dataset.id, content.sha256) if is_here else None
     if known is None:
         _new_version(
             session,
@@ -139,19 +144,21 @@ def _new_version(  # a version's parts, each named at the call
         id=version_id,
         dataset_id=dataset.id,
         number=latest.number + 1 if latest else 1,
-        sha256=content.sha256,
+        sha256=content.sha256 if content.import_id is None else unmade_sha256(version_id),
         bytes=content.size,
         filename=content.filename,
         storage_key=f"datasets/{version_id}/original",
         declared_format=before.declared_format if before else declared_format,
         mapping=before.mapping if before else None,
+        recipe={"import": content.import_id} if content.import_id else None,
         status="checking",
         created_by=actor.id,
     )
-    # Linked before the commit: a version in the database always has its file, and an upload keeps
-    # its own if the commit fails.
-    storage.link(content.key, version.storage_key)
-    after_commit(session, partial(storage.delete, content.key))
+    if content.import_id is None:
+        # Linked before the commit: a version in the database always has its file, and an upload
+        # keeps its own if the commit fails.
+        storage.link(content.key, version.storage_key)
+        after_commit(session, partial(storage.delete, content.key))
     session.add(version)
     session.flush()
     auth.audit(

@@ -1,13 +1,18 @@
 """Files of a folder on the box become datasets, and nothing outside of it ever does."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session
 
 from app.datasets.arriving import importing
+from app.errors import Conflict
+from app.jobs.state import FailureKind
 from app.settings import get_settings
+from tests.api.test_datasets import analysed
 from tests.fixtures import builders
 from tests.fixtures.client import Client
 
@@ -140,3 +145,71 @@ def test_a_name_in_odd_bytes_can_be_shown_and_taken(client: Client, folder: Path
 
     assert name.isprintable()
     assert take(client, listed(client)[name]["id"], name="odd").status_code == 201
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file counts as large."""
+    monkeypatch.setattr(importing, "LARGE", 1)
+
+
+def test_a_large_file_is_copied_by_the_job_that_checks_it(
+    member_client: Client, session: Session, folder: Path, large: None
+) -> None:
+    file = listed(member_client)["team/boxes.jsonl"]
+
+    made = take(member_client, file["id"])
+
+    dataset = made.json()
+    assert (made.status_code, dataset["status"], kept_files()) == (201, "checking", [])
+    assert dataset["bytes"] == file["bytes"]
+    early = member_client.get(f"{DATASETS}/{dataset['id']}/file")
+    assert (early.status_code, early.json()["code"]) == (409, "dataset_not_made")
+    told: list[str] = []
+
+    version = analysed(session, dataset, lambda _share, sentence: told.append(sentence))
+
+    assert told[0].startswith("copying: ")
+    assert (version.status, version.examples, version.recipe) == ("ready", 1, None)
+    assert version.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert member_client.get(f"{DATASETS}/{dataset['id']}/file").content == CONTENT
+    assert not [path for path in kept_files() if path.name.endswith("-unmade")]
+
+
+def test_a_large_file_that_is_gone_when_its_turn_comes_is_said(
+    client: Client, session: Session, folder: Path, large: None
+) -> None:
+    dataset = take(client, listed(client)["team/boxes.jsonl"]["id"]).json()
+    (folder / "team" / "boxes.jsonl").unlink()
+
+    with pytest.raises(Conflict, match="no such file in the import folder") as raised:
+        analysed(session, dataset)
+
+    assert raised.value.code == FailureKind.BAD_DATASET
+    assert kept_files() == []
+
+
+def test_a_large_file_that_the_dataset_has_already_makes_no_second_version(
+    client: Client, session: Session, folder: Path, large: None
+) -> None:
+    import_id = listed(client)["team/boxes.jsonl"]["id"]
+    first = take(client, import_id).json()
+    analysed(session, first)
+    second = take(client, import_id, dataset=first["id"]).json()
+
+    with pytest.raises(Conflict, match="is what version 1 is already"):
+        analysed(session, second)
+
+    assert not [path for path in kept_files() if path.name.endswith("-unmade")]
+
+
+def test_a_large_file_keeps_to_the_quota_before_anything_is_made(
+    member_client: Client, folder: Path, large: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEBOX_USER_QUOTA_BYTES", "10")
+    get_settings.cache_clear()
+
+    import_id = listed(member_client)["team/boxes.jsonl"]["id"]
+
+    assert take(member_client, import_id).json()["code"] == "quota_exceeded"
+    assert member_client.get(DATASETS).json()["total"] == 0

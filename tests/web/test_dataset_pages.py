@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.datasets import splits
-from app.datasets.models import DatasetSplit, DatasetVersion, TokenReport
+from app.datasets.models import DatasetSplit, DatasetVersion, TokenReport, unmade_sha256
 from app.kit.clock import utc_now
 from tests.fixtures.builders import conversation, create_base_model, jsonl
 from tests.fixtures.client import Client
@@ -138,6 +138,20 @@ class TestColumns:
         answer = client.post(f"/datasets/{version.dataset_id}/columns", data=form)
         assert answer.status_code == 422
         assert "The file has no column &#34;nowhere&#34;" in answer.text
+
+
+def test_a_version_whose_content_is_still_brought_says_so(client: Client, session: Session) -> None:
+    version = checked_version(session, jsonl(ROWS), owner=client.actor)
+    version.sha256, version.status = unmade_sha256(version.id), "checking"
+    session.flush()
+    address = f"/datasets/{version.dataset_id}"
+
+    assert "Bringing the rows in." in client.get(address).text
+
+    version.status, version.failure = "failed", "There is no such file now."
+    session.flush()
+    page = client.get(address).text
+    assert "There is no such file now. Nothing of it is kept." in page
 
 
 class TestRepairs:

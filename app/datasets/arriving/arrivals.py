@@ -96,7 +96,7 @@ class Arrival:
         else:
             allowance = self.allowance()
             fits = allowance.require if allowance else lambda _: None
-            with importing.copied(self.settings, fields["import"], fits=fits) as content:
+            with importing.taken(self.settings, fields["import"], fits=fits) as content:
                 yield content
 
     def _add(self, session: Session, content: Content, fields: dict[str, str]) -> DatasetView:

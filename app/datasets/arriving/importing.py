@@ -11,27 +11,30 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from app.datasets.arriving import uploads
+from app.datasets.arriving.copying import PLACE, hashed, require_size
 from app.datasets.arriving.quota import Fits
 from app.datasets.service import Content
 from app.errors import Conflict, Invalid, NoSpace
 from app.kit.ids import new_id
-from app.kit.storage import get_storage
+from app.kit.storage import Storage, get_storage
 from app.settings import Settings
 
 MOST_FILES = 1000
+LARGE = 128 * 2**20  # bytes: from here on the copy is the job's, and nobody waits for it
 _MOST_LOOKED_AT = 50_000
 _DEEPEST = 8
 _CLONE = 0x40049409  # Linux's FICLONE: the copy shares the blocks of the original
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe must not hold us up
+
+Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -124,33 +127,63 @@ def _shown(name: str) -> str:
 
 
 @contextmanager
-def copied(settings: Settings, import_id: str, *, fits: Fits) -> Iterator[Content]:
-    """Copy a listed file into the storage and give its content; what nobody took is deleted.
+def taken(settings: Settings, import_id: str, *, fits: Fits) -> Iterator[Content]:
+    """Give the content of a listed file: copied into the storage, or where it is if it is large.
 
-    On a file system that can share blocks it costs no copy. Raises ``Invalid`` for an id that is
-    not listed, ``TooLarge`` or ``NoSpace``.
+    A copy that nobody took is deleted. Raises ``Invalid`` for an id that is not listed,
+    ``TooLarge`` or ``NoSpace``.
     """
-    storage, key = get_storage(settings), f"{uploads.PLACE}/{new_id('up')}"
+    storage, key = get_storage(settings), f"{PLACE}/{new_id('up')}"
     try:
         with _opened(settings, import_id) as (source, name):
             size = os.fstat(source.fileno()).st_size
-            uploads.require_size(settings, size)
+            require_size(settings, size)
             fits(size)
-            local = storage.local_path(key)
-            with storage.open(key, "wb") as target:
-                if local is None or not _cloned(source, target):
-                    sha256 = uploads.hashed(source, target)
-                    size = source.tell()
-                else:
-                    with local.open("rb") as clone:
-                        sha256, size = uploads.hashed(clone), clone.tell()
-        yield Content(key, name, size, sha256)
+            if size < LARGE:
+                sha256, size = _copied(storage, source, key)
+                content = Content(key, name, size, sha256)
+            else:
+                content = Content(key, name, size, "", import_id)
+        yield content
+    finally:
+        storage.delete(key)
+
+
+def fetch(settings: Settings, import_id: str, *, key: str, progress: Progress) -> tuple[str, int]:
+    """Copy a listed file to a place in the storage; return its hash and size.
+
+    Raises as ``taken`` does; what was copied until then stays.
+    """
+    storage = get_storage(settings)
+    with _opened(settings, import_id) as (source, _):
+        size = os.fstat(source.fileno()).st_size
+        require_size(settings, size)
+
+        def told(done: int) -> None:
+            share = min(1.0, done / max(1, size))
+            progress(share, f"copying: {done / 2**20:,.0f} of {size / 2**20:,.0f} MiB")
+
+        return _copied(storage, source, key, told)
+
+
+def _copied(
+    storage: Storage,
+    source: IO[bytes],
+    key: str,
+    told: Callable[[int], None] = lambda _bytes: None,
+) -> tuple[str, int]:
+    """Copy a file to ``key``; where the file system can share blocks it costs no copy."""
+    local = storage.local_path(key)
+    try:
+        with storage.open(key, "wb") as target:
+            if local is None or not _cloned(source, target):
+                return hashed(source, target, told=told), source.tell()
+        with local.open("rb") as clone:
+            return hashed(clone, told=told), clone.tell()
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
         raise NoSpace("The disk is full. Free some disk space, then import again.") from error
-    finally:
-        storage.delete(key)
 
 
 def _cloned(source: IO[bytes], target: IO[bytes]) -> bool:

@@ -10,7 +10,6 @@ Parts lie in the storage, or on this machine where the storage is elsewhere: obj
 append. Knows no HTTP.
 """
 
-import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -18,7 +17,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 import structlog
 from sqlalchemy import select
@@ -26,6 +24,7 @@ from sqlalchemy.orm import Session
 
 from app.auth.roles import Actor
 from app.datasets.arriving import parts, quota
+from app.datasets.arriving.copying import PLACE, hashed, require_size
 from app.datasets.models import Upload
 from app.datasets.service import Content
 from app.errors import Conflict, NotFound, TooLarge
@@ -36,9 +35,7 @@ from app.kit.storage import Storage, get_storage, require_space
 from app.settings import Settings
 
 KEPT = timedelta(days=1)
-PLACE = "uploads"
 _EVERY_SECONDS = 3600.0
-_CHUNK_BYTES = 1 << 20
 
 log = structlog.get_logger(__name__)
 
@@ -74,17 +71,6 @@ def path_of(settings: Settings, upload: Upload) -> Path:
     path = staging(settings).local_path(upload.key)
     assert path is not None  # what ``staging`` is for
     return path
-
-
-def require_size(settings: Settings, size: int) -> None:
-    """Raise ``TooLarge`` or ``NoSpace`` unless a file of ``size`` bytes can be taken."""
-    if size > settings.max_upload_bytes:
-        raise TooLarge(
-            f"The file has {quota.sized(size)}; this Tunebox takes "
-            f"{quota.sized(settings.max_upload_bytes)} at most. Split it, or ask an admin to raise "
-            "TUNEBOX_MAX_UPLOAD_BYTES."
-        )
-    require_space(settings.data_folder, size)
 
 
 def begin(
@@ -175,16 +161,6 @@ def whole(settings: Settings, found: OpenUpload) -> Iterator[Content]:
             with target or nullcontext():
                 sha256 = hashed(source, target)
         yield Content(upload.key, upload.filename, upload.bytes, sha256)
-
-
-def hashed(source: IO[bytes], target: IO[bytes] | None = None) -> str:
-    """Return the SHA-256 of the rest of ``source``, copying it to ``target`` if there is one."""
-    digest = hashlib.sha256()
-    for chunk in iter(partial(source.read, _CHUNK_BYTES), b""):
-        digest.update(chunk)
-        if target is not None:
-            target.write(chunk)
-    return digest.hexdigest()
 
 
 def sweep(session: Session, *, settings: Settings) -> int:
