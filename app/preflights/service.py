@@ -12,13 +12,13 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from app.auth import service as auth
-from app.auth.roles import Actor, require_write
+from app.auth.roles import Actor, require_owner, require_write
 from app.basemodels.models import BaseModelRow
 from app.datasets.models import DatasetVersion
 from app.errors import Invalid, NotFound
 from app.jobs import service as jobs
 from app.jobs.models import Job
-from app.jobs.state import JobKind, JobStatus
+from app.jobs.state import JobKind, JobStatus, StopMode
 from app.kit.clock import utc_now
 from app.kit.ids import new_id
 from app.kit.schemas import finite
@@ -145,6 +145,21 @@ def get(session: Session, preflight_id: str) -> Preflight:
 def view(session: Session, preflight_id: str) -> View:
     """Return how a preflight stands."""
     return _view(session, get(session, preflight_id))
+
+
+def find(session: Session, preflight_id: str) -> View | None:
+    """Return how a preflight stands, or None if there is none."""
+    found = session.get(Preflight, preflight_id)
+    return _view(session, found) if found else None
+
+
+def stop(session: Session, *, actor: Actor, preflight_id: str) -> None:
+    """Give a preflight up; whatever it has tried by then is dropped."""
+    found = get(session, preflight_id)
+    require_owner(actor, found.owner_id)
+    jobs.request_stop(session, job_id=found.job_id, mode=StopMode.CANCEL)
+    if jobs.get(session, found.job_id).status == JobStatus.CANCELLED:
+        give_up(session, preflight_id=preflight_id, reason="Stopped before it began.")
 
 
 def of_run(session: Session, *, run_id: str) -> View | None:

@@ -7,7 +7,7 @@ changed preset keeps one's own values and replaces the others. Rules live in ``a
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Depends, Response
@@ -24,14 +24,18 @@ from app.datasets.service import DatasetView
 from app.dependencies import CurrentUser, Member, SessionDep
 from app.errors import AppError
 from app.kit.pagination import PageRequest
+from app.preflights import service as preflights
 from app.runs import service as runs
 from app.runs.drafting import Draft, PresetOption, draft
+from app.runs.models import Run
 from app.runs.presets import nested
 from app.runs.schemas import DatasetChoice, RunRequest
-from app.runs.spec import Preset, RunConfig
+from app.runs.spec import Preset, RunConfig, RunSpec
+from app.runs.trying import Mode
 from web.forms import Form, flat, read_form, with_error
 from web.htmx import HtmxDep, Toast, hx_redirect
 from web.pages.dataset_splits import row_of
+from web.pages.preflight_view import MODES, Result, result_in_form
 from web.pages.run_fields import FIELDS, GROUPS, SPLIT, FormField, changes, shown, value_at
 from web.rendering import render
 from web.shell import ShellDep
@@ -53,6 +57,8 @@ class Choice:
     priority: str = "normal"
     note: str = ""
     changed: Mapping[str, Any] | None = None
+    preflight: str = ""
+    mode: str = Mode.CHECK.value
 
     @property
     def own(self) -> Mapping[str, Any]:
@@ -95,6 +101,8 @@ class Setup:
     presets: tuple[PresetCard, ...]
     groups: tuple[tuple[str, tuple[Control, ...]], ...]
     base: str
+    modes: tuple[tuple[str, str], ...] = MODES
+    result: Result = field(default_factory=Result)
 
     @property
     def is_open(self) -> bool:
@@ -122,7 +130,8 @@ _PRESETS = {
 }
 
 
-def _setup(session: Session, actor: Actor, choice: Choice, form: Form | None = None) -> Setup:
+def setup_of(session: Session, actor: Actor, choice: Choice, form: Form | None = None) -> Setup:
+    """Draw the form for what is chosen, with what is wrong in ``form``."""
     views = tuple(
         view
         for view in datasets.list_datasets(session, page=_CHOICES).items
@@ -150,6 +159,7 @@ def _setup(session: Session, actor: Actor, choice: Choice, form: Form | None = N
         presets=tuple(PresetCard(*_PRESETS[option.preset], option) for option in drawn.options),
         groups=_groups(drawn, base, choice, _splits(session, version)),
         base=json.dumps(base),
+        result=result_in_form(session, choice.preflight, drawn.spec),
     )
 
 
@@ -189,7 +199,7 @@ def _values(drawn: Draft) -> Mapping[str, Any]:
 
 def _splits(session: Session, version: DatasetVersion) -> tuple[tuple[str, str], ...]:
     """Return the splits of a version to choose from, in words."""
-    found = splits.listed(session, dataset_id=version.dataset_id, number=version.number)
+    found = splits.made(session, version=version)
     kept = ((split.id, row_of(split).title_with_facts) for split in found)
     return (("", "By the seed"), *kept)
 
@@ -214,7 +224,8 @@ def _groups(
     return tuple((title, tuple(control(field) for field in fields)) for title, fields in GROUPS)
 
 
-def _posted(data: FormData) -> Choice:
+def posted_choice(data: FormData) -> Choice:
+    """Read what the form says."""
     values = flat(data)
     base: dict[str, str] = json.loads(values.get("base") or "{}")
     own = changes(values, base)
@@ -234,21 +245,43 @@ def _posted(data: FormData) -> Choice:
         priority=values.get("priority", "normal"),
         note=values.get("note", ""),
         changed={} if values.get("reset") else own,
+        preflight=values.get("preflight", ""),
+        mode=values.get("mode", Mode.CHECK.value),
     )
+
+
+def tried(choice: Choice, preflight_id: str) -> Choice:
+    """Return ``choice`` with the preflight that tries it."""
+    return replace(choice, preflight=preflight_id)
 
 
 def _like(session: Session, run_id: str) -> Choice:
     """Choose what another run was launched with."""
     run = runs.get(session, run_id)
-    spec = run.spec
-    values: dict[str, Any] = {path: value_at(spec["config"], path) for path in FIELDS}
+    choice = _of_spec(RunSpec.model_validate(run.spec))
+    return replace(choice, name=f"{run.name}-2"[:120], priority="normal", note="")
+
+
+def _after(session: Session, preflight_id: str) -> Choice:
+    """Choose what was tried, with what the preflight proposes."""
+    view = preflights.view(session, preflight_id)
+    choice = replace(_of_spec(view.spec), preflight=preflight_id, mode=view.preflight.mode)
+    changes = view.proposed.changes if view.proposed else {}
+    return replace(choice, changed={**choice.own, **changes})
+
+
+def _of_spec(spec: RunSpec) -> Choice:
+    config = spec.config.model_dump(mode="json")
+    values: dict[str, Any] = {path: value_at(config, path) for path in FIELDS}
     return Choice(
-        dataset=run.dataset_id,
-        version=spec["dataset"]["version"],
-        base_model=run.base_model_id,
-        preset=Preset(spec["preset"]),
-        name=f"{run.name}-2"[:120],
-        changed={**values, EXCLUDE: spec["config"]["data"]["exclude_problem_rows"]},
+        dataset=spec.dataset.id,
+        version=spec.dataset.version,
+        base_model=spec.base_model,
+        preset=spec.preset,
+        name=spec.name,
+        priority=spec.priority,
+        note=spec.note,
+        changed={**values, EXCLUDE: spec.config.data.exclude_problem_rows},
     )
 
 
@@ -263,14 +296,39 @@ def new(  # each is a query parameter or a dependency
     preset: Preset = Preset.BALANCED,
     like: str = "",
     split: str = "",
+    preflight: str = "",
 ) -> Response:
-    """Show the form, filled in from the address or like another run."""
+    """Show the form, filled in from the address, like another run, or as a preflight proposes."""
     if like:
         choice = _like(session, like)
+    elif preflight:
+        choice = _after(session, preflight)
     else:
         own = {SPLIT: split} if split else None
         choice = Choice(dataset, version, base_model, preset, changed=own)
-    return render(NewRunPage(_setup(session, actor, choice)), shell)
+    return render(NewRunPage(setup_of(session, actor, choice)), shell)
+
+
+def request_of(choice: Choice) -> RunRequest:
+    """Return the launch that the form asks for."""
+    return RunRequest(
+        name=choice.name or None,
+        dataset=DatasetChoice(id=choice.dataset, version=choice.version),
+        base_model=choice.base_model,
+        preset=choice.preset,
+        config=nested(choice.own),
+        priority=choice.priority,  # pyright: ignore[reportArgumentType]  # checked by the schema
+        note=choice.note,
+    )
+
+
+def _remember(session: Session, actor: Actor, choice: Choice, run: Run) -> None:
+    """Show what was tried on the run's page, if that is what runs."""
+    if choice.preflight:
+        spec = RunSpec.model_validate(run.spec)
+        preflights.attach(
+            session, actor=actor, preflight_id=choice.preflight, run_id=run.id, spec=spec
+        )
 
 
 PostedForm = Annotated[FormData, Depends(read_form)]
@@ -279,7 +337,7 @@ PostedForm = Annotated[FormData, Depends(read_form)]
 @router.post("/new/setup", name="pages.runs.new.setup")
 def setup(session: SessionDep, actor: Member, shell: ShellDep, posted: PostedForm) -> Response:
     """Return the form for what is chosen now."""
-    return render(_setup(session, actor, _posted(posted)), shell)
+    return render(setup_of(session, actor, posted_choice(posted)), shell)
 
 
 @router.post("/new", name="pages.runs.create")
@@ -287,31 +345,25 @@ def create(
     session: SessionDep, actor: Member, shell: ShellDep, htmx: HtmxDep, posted: PostedForm
 ) -> Response:
     """Add the run to the queue and open its page; or show what is wrong, at its field."""
-    choice = _posted(posted)
+    choice = posted_choice(posted)
     try:
-        request = RunRequest(
-            name=choice.name or None,
-            dataset=DatasetChoice(id=choice.dataset, version=choice.version),
-            base_model=choice.base_model,
-            preset=choice.preset,
-            config=nested(choice.own),
-            priority=choice.priority,  # pyright: ignore[reportArgumentType]  # checked by the schema
-            note=choice.note,
-        )
+        request = request_of(choice)
         with session.begin_nested():
             run = runs.create(session, actor=actor, request=request)
+            _remember(session, actor, choice, run)
     except AppError as error:
-        form = with_error(Form(values=flat(posted)), _at_fields(error))
-        drawn = _setup(session, actor, choice, form)
-        return render(_answer(drawn, htmx), shell, status=error.status)
+        form = with_error(Form(values=flat(posted)), at_fields(error))
+        drawn = setup_of(session, actor, choice, form)
+        return render(answer(drawn, htmx), shell, status=error.status)
     return hx_redirect(f"/runs/{run.id}", htmx, Toast(f"{run.name} is in the queue."))
 
 
-def _answer(setup: Setup, htmx: HtmxDep) -> Setup | NewRunPage:
+def answer(setup: Setup, htmx: HtmxDep) -> Setup | NewRunPage:
+    """Return the form alone where the request wants a piece, else its page."""
     return setup if htmx.wants_fragment else NewRunPage(setup)
 
 
-def _at_fields(error: AppError) -> AppError:
+def at_fields(error: AppError) -> AppError:
     """Return ``error`` with the form's field names, which go without ``config.``."""
     fields = tuple(
         type(item)(item.field.removeprefix("config."), item.message) for item in error.errors

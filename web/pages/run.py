@@ -18,6 +18,7 @@ from app.jobs.models import Job
 from app.runs import service, views
 from app.runs.views import RunView
 from web.pages import run_evaluation, run_view
+from web.pages.preflight_view import Result
 from web.pages.run_evaluation import ITEMS_SHOWN, EvaluationCard, Which
 from web.rendering import Page, render
 from web.shell import ShellDep
@@ -46,6 +47,7 @@ class RunPage:
     checkpoints: run_view.Checkpoints
     device: run_view.DeviceCard
     log: run_view.Log
+    result: Result
 
 
 def _view(session: SessionDep, run_id: str) -> RunView:
@@ -79,6 +81,7 @@ def detail(
         checkpoints=run_view.checkpoints_of(session, settings, view),
         device=run_view.device_of(session, view),
         log=run_view.log_of(session, settings, view),
+        result=run_view.result_of(session, view),
     )
     return render(page, shell)
 

@@ -17,16 +17,21 @@ from app.jobs.history import Alert, Attempt, Phase
 from app.jobs.state import JobStatus
 from app.kit.clock import utc_now
 from app.metrics import service as metrics
+from app.preflights import service as preflights
 from app.runs import presets, views
 from app.runs.views import Checkpoint, RunView
 from app.settings import Settings
 from web.filters import plain
+from web.pages import preflight_view
+from web.pages.preflight_view import Result
 from web.pages.run_fields import FIELDS, GROUPS, value_at
 
 LOG_LINES, LOG_LINES_FAILED = 12, 40
 _RISING = 3  # validations above the best before the page says so
 _STARTING = ("Starting", "The trainer starts on its device.")
 _RUNNING = {
+    "trying": ("Trying", "A few real steps show whether it fits, before it starts."),
+    "tried": _STARTING,
     "loading": ("Loading", "The base model is read into memory."),
     "preparing": ("Preparing", "Examples become tokens; this is kept for the next run."),
     "resumed": ("Training", ""),
@@ -35,6 +40,7 @@ _RUNNING = {
     "saving": ("Saving", "The adapter is written."),
 }
 _PHASES = {
+    "trying": "Trying",
     "loading": "Loading",
     "preparing": "Preparing",
     "training": "Training",
@@ -319,6 +325,12 @@ def log_of(session: Session, settings: Settings, view: RunView) -> Log:
     count = LOG_LINES_FAILED if view.status is JobStatus.FAILED else LOG_LINES
     tail = views.log_tail(session, settings, run=view.run, lines=count)
     return Log(view, tuple(tail.lines), tail.whole)
+
+
+def result_of(session: Session, view: RunView) -> Result:
+    """Gather what was tried before the run; empty where nothing was."""
+    found = preflights.of_run(session, run_id=view.run.id)
+    return preflight_view.result_of(found, place="run") if found else Result()
 
 
 def attempts_of(session: Session, view: RunView) -> tuple[Attempt, ...]:
