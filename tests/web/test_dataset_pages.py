@@ -148,6 +148,7 @@ def test_a_version_whose_content_is_still_brought_says_so(client: Client, sessio
 
     assert "Bringing the rows in." in client.get(address).text
 
+    version = session.get_one(DatasetVersion, version.id)
     version.status, version.failure = "failed", "There is no such file now."
     session.flush()
     page = client.get(address).text
