@@ -106,6 +106,20 @@ def splits(session: Session, version_ids: Iterable[str]) -> Sequence[DatasetSpli
     return session.scalars(statement.order_by(DatasetSplit.id.desc())).all()
 
 
+def measuring_with(session: Session, dataset_id: str) -> list[tuple[str, str, int]]:
+    """Return (id, name, version) of other datasets with a split that measures with this one."""
+    measured = DatasetSplit.parameters["file"]["id"].astext == dataset_id
+    statement = (
+        select(Dataset.id, Dataset.name, DatasetVersion.number)
+        .join(DatasetVersion, DatasetVersion.dataset_id == Dataset.id)
+        .join(DatasetSplit, DatasetSplit.version_id == DatasetVersion.id)
+        .where(measured, Dataset.deleted_at.is_(None), Dataset.id != dataset_id)
+        .distinct()
+        .order_by(Dataset.name, DatasetVersion.number)
+    )
+    return [(row[0], row[1], row[2]) for row in session.execute(statement)]
+
+
 def unfinished_jobs(session: Session, subject_ids: Sequence[str]) -> dict[str, Job]:
     """Return the jobs about these that are queued or at work, by what they are about."""
     if not subject_ids:

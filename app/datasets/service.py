@@ -276,7 +276,10 @@ def _count(version: DatasetVersion, *, code: str | None, severity: str | None) -
 
 
 def delete(session: Session, *, actor: Actor, storage: Storage, dataset_id: str) -> None:
-    """Delete a dataset with all versions; ``Conflict`` names the runs that use it."""
+    """Delete a dataset with all versions.
+
+    ``Conflict`` names the runs that use it, or the datasets with a split that measures with it.
+    """
     dataset = repository.lock(session, dataset_id)
     if dataset is None:
         raise NotFound("There is no such dataset. It may have been deleted; see the list.")
@@ -284,6 +287,9 @@ def delete(session: Session, *, actor: Actor, storage: Storage, dataset_id: str)
     runs = repository.runs_with(session, dataset_id)
     if runs:
         raise Conflict(used_by(runs), code="dataset_in_use")
+    measuring = repository.measuring_with(session, dataset_id)
+    if measuring:
+        raise Conflict(_measured_with_by(measuring), code="dataset_in_use")
     dataset.deleted_at = utc_now()
     for version in repository.versions(session, [dataset.id]):
         repository.delete_problems(session, version.id)
@@ -295,6 +301,15 @@ def delete(session: Session, *, actor: Actor, storage: Storage, dataset_id: str)
         subject_type="dataset",
         subject_id=dataset.id,
         detail={"name": dataset.name},
+    )
+
+
+def _measured_with_by(found: Sequence[tuple[str, str, int]]) -> str:
+    named = [f"{name} v{number} ({dataset_id})" for dataset_id, name, number in found]
+    more = f" and {len(named) - 5} more" if len(named) > 5 else ""  # noqa: PLR2004
+    return (
+        f"A split of {', '.join(named[:5])}{more} measures with it. "
+        "Delete that split first, if no run rests on it."
     )
 
 

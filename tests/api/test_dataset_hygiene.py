@@ -257,6 +257,34 @@ def test_a_wish_that_cannot_be_met_says_why(
     assert field in answer.json()["errors"][0]["field"]
 
 
+def test_a_dataset_that_a_split_measures_with_stays_until_the_split_is_gone(
+    client: Client, session: Session
+) -> None:
+    version, measure = made(session, MIXED), made(session, MIXED[:2])
+    wish = {"method": "file", "file": {"id": measure.dataset_id}}
+    split = client.post(url(version, "splits"), json=wish).json()
+    address = f"{DATASETS}/{measure.dataset_id}"
+    name = client.get(f"{DATASETS}/{version.dataset_id}").json()["name"]
+
+    refused = client.delete(address)
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "dataset_in_use")
+    assert f"A split of {name} v1 ({version.dataset_id})" in refused.json()["detail"]
+    assert client.get(address).status_code == 200
+    assert client.delete(url(version, f"splits/{split['id']}")).status_code == 204
+    assert client.delete(address).status_code == 204
+
+
+def test_a_deleted_dataset_no_longer_holds_what_its_splits_measured_with(
+    client: Client, session: Session
+) -> None:
+    version, measure = made(session, MIXED), made(session, MIXED[:2])
+    client.post(url(version, "splits"), json={"method": "file", "file": {"id": measure.dataset_id}})
+
+    assert client.delete(f"{DATASETS}/{version.dataset_id}").status_code == 204
+    assert client.delete(f"{DATASETS}/{measure.dataset_id}").status_code == 204
+
+
 def test_a_version_cannot_be_its_own_held_out_file(client: Client, session: Session) -> None:
     version = made(session, MIXED)
     wish = {"method": "file", "file": {"id": version.dataset_id, "version": 1}}
