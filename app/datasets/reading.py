@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from app.datasets import intake
-from app.datasets.check.lines import BOM, LINE_LIMIT, lines
+from app.datasets.check.lines import LINE_LIMIT
 from app.datasets.check.rows import parse
 from app.datasets.containers import CONTAINERS
 from app.datasets.containers.base import fault_of
@@ -165,16 +165,6 @@ def bad_lines(storage: Storage, version: DatasetVersion) -> tuple[int, ...]:
         for _, records in TableReader(stream).blocks():
             found += records["line"][records["flags"] & HAS_ERROR != 0].tolist()
     return tuple(found)
-
-
-def cleaned(stream: IO[bytes], bad_lines: set[int]) -> Iterator[bytes]:
-    """Yield the good rows byte for byte, in order: no bad rows, blank lines or BOM."""
-    for line in lines(stream):
-        if line.number in bad_lines or line.data is None:
-            continue
-        data = line.data.removeprefix(BOM) if line.number == 1 else line.data
-        if data.strip(b" \t\r"):
-            yield data + line.ending
 
 
 def cleaned_file(storage: Storage, version: DatasetVersion, limits: Limits) -> Iterator[bytes]:

@@ -4,11 +4,15 @@ import io
 import json
 from array import array
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from app.datasets import intake
 from app.datasets.containers.base import Fault, Note, fault_of
 from app.datasets.intake import Identified, Limits
+from app.datasets.table import TableReader
+from app.datasets.terminal import checked
 
 USUAL = Limits()
 
@@ -74,6 +78,17 @@ def refusal(content: bytes) -> tuple[str, str]:
     found = intake.identify(io.BytesIO(content)).refusal
     assert found is not None
     return found.code.value, found.message
+
+
+def downloaded(content: bytes) -> bytes:
+    """Return the file without the rows in which its check finds errors, as it is downloaded."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "file"
+        path.write_bytes(content)
+        with checked(path) as found, found.table.open("rb") as stream:
+            table = TableReader(stream)
+            rows = table.rows(0, len(table))
+            return cleaned(content, [row.place for row in rows if not row.is_good])
 
 
 def cleaned(content: bytes, bad: Sequence[int] = ()) -> bytes:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.datasets.check.validation import validate
 from app.datasets.problems import DETAIL_PER_CODE, Code
-from app.datasets.reading import cleaned
+from tests.unit.containers import downloaded
 from tests.unit.test_validation_cases import (
     ANSWER,
     GOOD,
@@ -151,9 +151,7 @@ def test_the_cleaned_file_keeps_good_rows_byte_for_byte() -> None:
     odd = b'{ "messages" :' + GOOD[12:-1] + b" }"
     content = b"\xef\xbb\xbf" + odd + b"\r\n\r\n[1]\n \n" + said("Is it a?") + b"\n{}\n" + GOOD
 
-    report, _ = check(content)
-
-    rest = b"".join(cleaned(io.BytesIO(content), set(report.bad_lines)))
+    rest = downloaded(content)
     assert rest == odd + b"\r\n" + said("Is it a?") + b"\n" + GOOD
 
 
@@ -181,9 +179,9 @@ def test_no_bytes_make_it_crash(parts: list[bytes], data: st.DataObject) -> None
 
     report, problems = check(bytes(content))
 
-    rest = b"".join(cleaned(io.BytesIO(bytes(content)), set(report.bad_lines)))
     assert all(problem.line >= 1 for problem in problems)
     if report.format and report.examples:
+        rest = downloaded(bytes(content))
         assert check(rest)[0].errors == 0
 
 
