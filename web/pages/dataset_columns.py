@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
@@ -21,7 +21,7 @@ from app.errors import AppError
 from app.kit.storage import Storage, get_storage
 from web.forms import Form, flat, read_form, with_error
 from web.htmx import HtmxDep, Toast, hx_redirect
-from web.pages.dataset_head import Head, head_of
+from web.pages.dataset_head import Head, VisitDep, head_of
 from web.rendering import render
 from web.shell import Shell, ShellDep
 
@@ -89,22 +89,16 @@ class ColumnsPage:
 
 
 @router.get("/{dataset_id}/columns", name="pages.datasets.columns")
-def index(  # each is a query parameter or a dependency
-    dataset_id: str,
-    session: SessionDep,
-    actor: CurrentUser,
-    shell: ShellDep,
-    settings: SettingsDep,
-    htmx: HtmxDep,
+def index(
+    visit: VisitDep,
     format: str | None = None,  # noqa: A002  # the query's own word
-    version: Annotated[int | None, Query(ge=1)] = None,
 ) -> Response:
     """Show the form, for another format if one is chosen."""
-    head = head_of(session, actor, dataset_id=dataset_id, number=version, section="")
+    head = visit.head("")
     known = head.version.declared_format or head.version.format or ""
     chosen = known if format is None else format
-    columns = _columns(get_storage(settings), head.version, chosen if chosen in FORMATS else "")
-    return render(columns if htmx.wants_fragment else ColumnsPage(head, columns), shell)
+    columns = _columns(visit.storage, head.version, chosen if chosen in FORMATS else "")
+    return visit.answer(ColumnsPage(head, columns), columns)
 
 
 @router.post("/{dataset_id}/columns", name="pages.datasets.columns.save")

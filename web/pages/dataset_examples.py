@@ -15,14 +15,10 @@ from app.datasets import browsing, repository
 from app.datasets.models import DatasetVersion
 from app.datasets.problems import CATALOGUE, Code
 from app.datasets.reading import Example
-from app.dependencies import CurrentUser, SessionDep, SettingsDep
 from app.errors import AppError
-from app.kit.storage import Storage, get_storage
-from web.htmx import HtmxDep
-from web.pages.dataset_head import Head, head_of
+from app.kit.storage import Storage
+from web.pages.dataset_head import Head, VisitDep
 from web.pages.dataset_text import Turn, raw_of, turns_of
-from web.rendering import render
-from web.shell import ShellDep
 
 router = APIRouter(prefix="/datasets")
 SHOWN_ROWS = 20
@@ -96,24 +92,18 @@ class Wish:
 
 
 @router.get("/{dataset_id}/examples", name="pages.datasets.examples")
-def index(  # each is a query parameter or a dependency
-    dataset_id: str,
-    session: SessionDep,
-    actor: CurrentUser,
-    shell: ShellDep,
-    settings: SettingsDep,
-    htmx: HtmxDep,
+def index(
+    visit: VisitDep,
     line: Annotated[int, Query(ge=1)] = 1,
     row: Annotated[int | None, Query(ge=1)] = None,
     code: str = "",
     q: Annotated[str, Query(max_length=200)] = "",
-    version: Annotated[int | None, Query(ge=1)] = None,
 ) -> Response:
     """Show rows from a line or a row on."""
-    head = head_of(session, actor, dataset_id=dataset_id, number=version, section="examples")
+    head = visit.head("examples")
     wish = Wish(line, row, code, q.strip())
-    examples = examples_of(session, get_storage(settings), head.version, wish)
-    return render(examples if htmx.wants_fragment else ExamplesPage(head, examples), shell)
+    examples = examples_of(visit.session, visit.storage, head.version, wish)
+    return visit.answer(ExamplesPage(head, examples), examples)
 
 
 def examples_of(

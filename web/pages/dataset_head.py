@@ -1,11 +1,12 @@
-"""What stands above every page of a dataset: its name, the version shown, and the sections.
+"""What every page of a dataset is asked with, and what stands above it: name, version, sections.
 
 Knows the sections' addresses, and nothing of what they show.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from fastapi import Depends, Query, Response
 from sqlalchemy.orm import Session
 
 from app.auth import users
@@ -16,6 +17,12 @@ from app.datasets.formats import FORMATS
 from app.datasets.models import DatasetVersion
 from app.datasets.repairs import REPAIRS
 from app.datasets.service import DatasetView
+from app.dependencies import CurrentUser, SessionDep, SettingsDep
+from app.kit.storage import Storage, get_storage
+from app.settings import Settings
+from web.htmx import Htmx, HtmxDep
+from web.rendering import Page, render
+from web.shell import Shell, ShellDep
 
 SECTIONS = (
     ("overview", "Problems", ""),
@@ -89,3 +96,50 @@ def head_of(
             for name, title, path in SECTIONS
         ),
     )
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What a page of a dataset is asked with: which version, by whom, and for which place."""
+
+    dataset_id: str
+    version: int | None
+    session: Session
+    actor: Actor
+    settings: Settings
+    shell: Shell
+    htmx: Htmx
+
+    @property
+    def storage(self) -> Storage:
+        """Return where the dataset's files lie."""
+        return get_storage(self.settings)
+
+    def head(self, section: str, *, number: int | None = None) -> Head:
+        """Return the head, of version ``number`` rather than the one asked for if there is one."""
+        return head_of(
+            self.session,
+            self.actor,
+            dataset_id=self.dataset_id,
+            number=number or self.version,
+            section=section,
+        )
+
+    def answer(self, page: Page, fragment: Page) -> Response:
+        """Answer with the page, or with the fragment of it where that alone is to be replaced."""
+        return render(fragment if self.htmx.wants_fragment else page, self.shell)
+
+
+def _visit(  # each is a query parameter or a dependency
+    dataset_id: str,
+    session: SessionDep,
+    actor: CurrentUser,
+    settings: SettingsDep,
+    shell: ShellDep,
+    htmx: HtmxDep,
+    version: Annotated[int | None, Query(ge=1)] = None,
+) -> Visit:
+    return Visit(dataset_id, version, session, actor, settings, shell, htmx)
+
+
+VisitDep = Annotated[Visit, Depends(_visit)]

@@ -12,14 +12,12 @@ from starlette.datastructures import FormData
 from app.datasets import making, previewing
 from app.datasets.models import DatasetVersion
 from app.datasets.previewing import Offer, Preview
-from app.dependencies import CurrentUser, Member, SessionDep, SettingsDep
+from app.dependencies import Member, SessionDep, SettingsDep
 from app.errors import AppError
 from app.kit.storage import get_storage
 from web.forms import read_form
 from web.htmx import HtmxDep, Toast, hx_redirect, redirect
-from web.pages.dataset_head import Head, head_of
-from web.rendering import render
-from web.shell import ShellDep
+from web.pages.dataset_head import Head, VisitDep
 
 router = APIRouter(prefix="/datasets")
 _DIFFERENCES = 5  # shown of each repair
@@ -54,27 +52,21 @@ class RepairsPage:
 
 
 @router.get("/{dataset_id}/repairs", name="pages.datasets.repairs")
-def index(  # each is a query parameter or a dependency
-    dataset_id: str,
-    session: SessionDep,
-    actor: CurrentUser,
-    shell: ShellDep,
-    settings: SettingsDep,
-    htmx: HtmxDep,
+def index(
+    visit: VisitDep,
     repair: Annotated[list[str] | None, Query()] = None,
-    version: Annotated[int | None, Query(ge=1)] = None,
 ) -> Response:
     """Show which repairs fit, and what those chosen would change."""
-    head = head_of(session, actor, dataset_id=dataset_id, number=version, section="overview")
-    storage, of = get_storage(settings), head.version
+    head = visit.head("overview")
+    storage, of = visit.storage, head.version
     offers: tuple[Offer, ...] = ()
     found, failure = None, ""
     try:
         if of.status in {"ready", "invalid"}:
-            offers = tuple(previewing.offers(session, storage, of))
+            offers = tuple(previewing.offers(visit.session, storage, of))
         if repair:
             names = making.checked_names(repair)
-            found = previewing.preview(session, storage, of, names=names, limit=_DIFFERENCES)
+            found = previewing.preview(visit.session, storage, of, names=names, limit=_DIFFERENCES)
     except AppError as error:
         failure = error.detail
     shown = Repairs(
@@ -86,7 +78,7 @@ def index(  # each is a query parameter or a dependency
         failure=failure,
         may_change=head.may_change,
     )
-    return render(shown if htmx.wants_fragment else RepairsPage(head, shown), shell)
+    return visit.answer(RepairsPage(head, shown), shown)
 
 
 @router.post("/{dataset_id}/repairs", name="pages.datasets.repairs.create")

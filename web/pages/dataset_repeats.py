@@ -14,16 +14,12 @@ from app.datasets import service
 from app.datasets.alike import overlap, repetition
 from app.datasets.alike.overlap import Pair
 from app.datasets.models import DatasetVersion
-from app.dependencies import CurrentUser, SessionDep, SettingsDep
 from app.errors import AppError
 from app.kit.pagination import PageRequest
-from app.kit.storage import Storage, get_storage
+from app.kit.storage import Storage
 from web.filters import percent
-from web.htmx import HtmxDep
-from web.pages.dataset_head import Head, head_of
+from web.pages.dataset_head import Head, VisitDep
 from web.pages.dataset_text import Beside, text_of
-from web.rendering import render
-from web.shell import ShellDep
 from web.words import compared
 
 router = APIRouter(prefix="/datasets")
@@ -68,30 +64,24 @@ class RepeatsPage:
 
 
 @router.get("/{dataset_id}/repeats", name="pages.datasets.repeats")
-def index(  # each is a query parameter or a dependency
-    dataset_id: str,
-    session: SessionDep,
-    actor: CurrentUser,
-    shell: ShellDep,
-    settings: SettingsDep,
-    htmx: HtmxDep,
+def index(
+    visit: VisitDep,
     other: Annotated[str, Query(alias="with", max_length=80)] = "",
     cursor: Annotated[str | None, Query(max_length=200)] = None,
-    version: Annotated[int | None, Query(ge=1)] = None,
 ) -> Response:
     """Show a version's repeats, or those of its rows that another dataset has too."""
-    head = head_of(session, actor, dataset_id=dataset_id, number=version, section="repeats")
+    head = visit.head("repeats")
     page = PageRequest(limit=_PAIRS, cursor=cursor)
-    choices = choices_of(session, head.version)
+    choices = choices_of(visit.session, head.version)
     try:
         service.require_checked(head.version)
         if other:
-            repeats = _between(session, get_storage(settings), head.version, other, choices, page)
+            repeats = _between(visit.session, visit.storage, head.version, other, choices, page)
         else:
-            repeats = _within(get_storage(settings), head.version, choices, page)
+            repeats = _within(visit.storage, head.version, choices, page)
     except AppError as error:
         repeats = _nothing(head.version, choices, other, error.detail)
-    return render(repeats if htmx.wants_fragment else RepeatsPage(head, repeats), shell)
+    return visit.answer(RepeatsPage(head, repeats), repeats)
 
 
 Choices = tuple[tuple[str, str], ...]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
@@ -16,7 +16,7 @@ from app.auth.roles import Actor
 from app.datasets import describing, service, splits
 from app.datasets.models import DatasetSplit, DatasetVersion
 from app.datasets.schemas_hygiene import SplitWish
-from app.dependencies import CurrentUser, Member, SessionDep, SettingsDep
+from app.dependencies import Member, SessionDep, SettingsDep
 from app.errors import AppError
 from app.jobs.models import Job
 from app.kit.schemas import sentence
@@ -25,7 +25,7 @@ from app.settings import Settings
 from web.filters import percent
 from web.forms import Form, flat, read_form, with_error
 from web.htmx import HtmxDep, Toast, hx_redirect, redirect
-from web.pages.dataset_head import Head, head_of
+from web.pages.dataset_head import Head, VisitDep, head_of
 from web.pages.dataset_repeats import choices_of
 from web.rendering import render
 from web.shell import Shell, ShellDep
@@ -126,33 +126,21 @@ class SplitsPage:
 
 
 @router.get("/{dataset_id}/splits", name="pages.datasets.splits")
-def index(  # each is a query parameter or a dependency
-    dataset_id: str,
-    session: SessionDep,
-    actor: CurrentUser,
-    shell: ShellDep,
-    settings: SettingsDep,
-    htmx: HtmxDep,
+def index(
+    visit: VisitDep,
     method: str = "random",
-    version: Annotated[int | None, Query(ge=1)] = None,
 ) -> Response:
     """Show the splits, and the fields of the chosen method."""
-    head = head_of(session, actor, dataset_id=dataset_id, number=version, section="splits")
-    shown = _splits(session, settings, actor, head, method, Form())
-    return render(shown if htmx.wants_fragment else SplitsPage(head, shown), shell)
+    head = visit.head("splits")
+    shown = _splits(visit.session, visit.settings, visit.actor, head, method, Form())
+    return visit.answer(SplitsPage(head, shown), shown)
 
 
 @router.get("/{dataset_id}/splits/parted", name="pages.datasets.splits.parted")
-def parted(  # each is a query parameter or a dependency
-    dataset_id: str,
-    session: SessionDep,
-    actor: CurrentUser,
-    shell: ShellDep,
-    version: Annotated[int | None, Query(ge=1)] = None,
-) -> Response:
+def parted(visit: VisitDep) -> Response:
     """Return the stored splits alone, and how far those are that are being made."""
-    head = head_of(session, actor, dataset_id=dataset_id, number=version, section="splits")
-    return render(_parted(session, actor, head), shell)
+    head = visit.head("splits")
+    return render(_parted(visit.session, visit.actor, head), visit.shell)
 
 
 @router.post("/{dataset_id}/splits", name="pages.datasets.splits.create")

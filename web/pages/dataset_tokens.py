@@ -17,18 +17,17 @@ from app.basemodels.models import BaseModelRow
 from app.datasets.models import DatasetVersion
 from app.datasets.problems import CATALOGUE, Code
 from app.datasets.reading import Rows
-from app.dependencies import CurrentUser, Member, SessionDep, SettingsDep
+from app.dependencies import Member, SessionDep
 from app.errors import AppError
 from app.kit.pagination import PageRequest
-from app.kit.storage import Storage, get_storage
+from app.kit.storage import Storage
 from app.tokens import service
 from app.tokens.service import ReportView
 from web.forms import flat, read_form
 from web.histograms import Histogram, Series
 from web.htmx import HtmxDep, Toast, redirect
-from web.pages.dataset_head import Head, head_of
+from web.pages.dataset_head import Head, VisitDep
 from web.rendering import render
-from web.shell import ShellDep
 
 router = APIRouter(prefix="/datasets")
 _MODELS = 500
@@ -153,39 +152,32 @@ def _address(
 
 
 @router.get("/{dataset_id}/tokens", name="pages.datasets.tokens")
-def index(  # each is a query parameter or a dependency
-    dataset_id: str,
-    session: SessionDep,
-    actor: CurrentUser,
-    shell: ShellDep,
-    settings: SettingsDep,
+def index(
+    visit: VisitDep,
     base_model: str = "",
     max_length: MaxLength = None,
     line: Annotated[int, Query(ge=1)] = 1,
-    version: Number = None,
 ) -> Response:
     """Show the report if it is made, and the tokens of a row; these are fetched by themselves."""
-    head = head_of(session, actor, dataset_id=dataset_id, number=version, section="tokens")
-    wish = _wish(session, base_model, max_length)
-    report = _report(session, head.version, wish, may_write=actor.may_write)
-    preview = _frame(get_storage(settings), head.version, wish, line)
-    return render(TokensPage(head, wish, report, preview), shell)
+    head = visit.head("tokens")
+    wish = _wish(visit.session, base_model, max_length)
+    report = _report(visit.session, head.version, wish, may_write=visit.actor.may_write)
+    preview = _frame(visit.storage, head.version, wish, line)
+    return render(TokensPage(head, wish, report, preview), visit.shell)
 
 
 @router.get("/{dataset_id}/tokens/report", name="pages.datasets.tokens.report")
-def report(  # each is a query parameter or a dependency
-    dataset_id: str,
-    session: SessionDep,
-    actor: CurrentUser,
-    shell: ShellDep,
+def report(
+    visit: VisitDep,
     base_model: str = "",
     max_length: MaxLength = None,
-    version: Number = None,
 ) -> Response:
     """Return the report alone, or how far it is."""
-    head = head_of(session, actor, dataset_id=dataset_id, number=version, section="tokens")
-    wish = _wish(session, base_model, max_length)
-    return render(_report(session, head.version, wish, may_write=actor.may_write), shell)
+    head = visit.head("tokens")
+    wish = _wish(visit.session, base_model, max_length)
+    return render(
+        _report(visit.session, head.version, wish, may_write=visit.actor.may_write), visit.shell
+    )
 
 
 @router.post("/{dataset_id}/tokens", name="pages.datasets.tokens.ask")
@@ -219,32 +211,29 @@ def ask(
 
 
 @router.get("/{dataset_id}/tokens/preview", name="pages.datasets.tokens.preview")
-def preview(  # each is a query parameter or a dependency
-    dataset_id: str,
-    session: SessionDep,
-    actor: CurrentUser,
-    shell: ShellDep,
-    settings: SettingsDep,
+def preview(
+    visit: VisitDep,
     base_model: str = "",
     max_length: MaxLength = None,
     line: Annotated[int, Query(ge=1)] = 1,
-    version: Number = None,
 ) -> Response:
     """Return a row token by token."""
-    head = head_of(session, actor, dataset_id=dataset_id, number=version, section="tokens")
-    wish = _wish(session, base_model, max_length)
-    frame = _frame(get_storage(settings), head.version, wish, line)
+    head = visit.head("tokens")
+    wish = _wish(visit.session, base_model, max_length)
+    frame = _frame(visit.storage, head.version, wish, line)
     found: dict[str, Any] = {}
     failure = frame.failure
     if wish.model and not failure:
         try:
             asked = service.pair(
-                session,
-                dataset_id=dataset_id,
+                visit.session,
+                dataset_id=visit.dataset_id,
                 number=head.version.number,
                 base_model=wish.model.id,
             )
-            found = service.preview(settings, asked, line=frame.line, max_length=wish.max_length)
+            found = service.preview(
+                visit.settings, asked, line=frame.line, max_length=wish.max_length
+            )
         except AppError as error:
             failure = error.detail
     shown = Preview(
@@ -260,7 +249,7 @@ def preview(  # each is a query parameter or a dependency
         uncut=found.get("uncut", 0),
         failure=failure,
     )
-    return render(shown, shell)
+    return render(shown, visit.shell)
 
 
 def _wish(session: Session, base_model: str, max_length: int | None) -> Wish:

@@ -14,15 +14,11 @@ from app.datasets import service
 from app.datasets.alike import difference
 from app.datasets.alike.difference import Change
 from app.datasets.models import DatasetVersion
-from app.dependencies import CurrentUser, SessionDep, SettingsDep
 from app.errors import AppError
 from app.kit.pagination import PageRequest
-from app.kit.storage import Storage, get_storage
-from web.htmx import HtmxDep
-from web.pages.dataset_head import Head, head_of
+from app.kit.storage import Storage
+from web.pages.dataset_head import Head, VisitDep
 from web.pages.dataset_text import Beside, text_of
-from web.rendering import render
-from web.shell import ShellDep
 from web.words import compared
 
 router = APIRouter(prefix="/datasets")
@@ -60,33 +56,25 @@ class VersionsPage:
 
 
 @router.get("/{dataset_id}/versions", name="pages.datasets.versions")
-def index(  # each is a query parameter or a dependency
-    dataset_id: str,
-    session: SessionDep,
-    actor: CurrentUser,
-    shell: ShellDep,
-    settings: SettingsDep,
-    htmx: HtmxDep,
+def index(
+    visit: VisitDep,
     before: Annotated[int | None, Query(alias="from", ge=1)] = None,
     to: Annotated[int | None, Query(ge=1)] = None,
     kind: difference.Kind | None = None,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
-    version: Annotated[int | None, Query(ge=1)] = None,
 ) -> Response:
     """Show what changed; by default since the version that this one was made from."""
-    head = head_of(session, actor, dataset_id=dataset_id, number=to or version, section="versions")
+    head = visit.head("versions", number=to)
     before = before or _parent(head)
     page = PageRequest(limit=_ROWS, cursor=cursor)
     found, rows, failure = None, (), ""
     if before:
         try:
-            found, rows = _compared(
-                session, get_storage(settings), head.version, before, kind, page
-            )
+            found, rows = _compared(visit.session, visit.storage, head.version, before, kind, page)
         except AppError as error:
             failure = error.detail
     versions = Versions(
-        dataset_id=dataset_id,
+        dataset_id=visit.dataset_id,
         numbers=tuple(one.number for one in head.dataset.versions),
         before=before,
         after=head.version.number,
@@ -95,7 +83,7 @@ def index(  # each is a query parameter or a dependency
         rows=rows,
         failure=failure,
     )
-    return render(versions if htmx.wants_fragment else VersionsPage(head, versions), shell)
+    return visit.answer(VersionsPage(head, versions), versions)
 
 
 def _parent(head: Head) -> int | None:
