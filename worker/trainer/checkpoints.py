@@ -4,7 +4,6 @@ A folder ``checkpoints/step-N`` is written aside, synced and renamed: it is whol
 position needs no file of its own: it follows from the step. Knows nothing of how a step is made.
 """
 
-import copy
 import json
 import shutil
 from collections.abc import Mapping
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
+from worker.trainer import weights
 from worker.trainer.files import sync_folder, write_whole
 from worker.trainer.loading import Loaded
 
@@ -37,6 +36,16 @@ class State:
     best_step: int | None = None
     worse: int = 0  # validations since the best one
 
+    def note_validation(self, loss: float) -> None:
+        """Remember a validation, and whether it is the best."""
+        self.eval_loss, self.evaluated = loss, self.step
+        if self.step == 0:  # the base's own loss: nothing was trained that could be kept
+            return
+        if self.best_loss is None or loss < self.best_loss:
+            self.best_loss, self.best_step, self.worse = loss, self.step, 0
+        else:
+            self.worse += 1
+
 
 def save(folder: Path, loaded: Loaded, optimizer: torch.optim.Optimizer, state: State) -> Path:
     """Write the checkpoint of ``state.step``; one that is there already is replaced."""
@@ -57,20 +66,19 @@ def save(folder: Path, loaded: Loaded, optimizer: torch.optim.Optimizer, state: 
 
 
 def save_adapter(folder: Path, loaded: Loaded, *, base_model: str | None = None) -> None:
-    """Write the adapter as PEFT reads it; no path of this machine is written into it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = get_peft_model_state_dict(loaded.model, save_embedding_layers=False)
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    save_file(whole, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    config = copy.copy(loaded.model.peft_config["default"])
-    config.inference_mode, config.base_model_name_or_path = True, base_model
-    config.save_pretrained(folder)
+    """Write the trained weights as they are; of a named base model, as others load the result.
+
+    The result of a full fine-tuning lies beside ``folder``: it is a model, not an adapter.
+    """
+    if base_model is None:
+        weights.save(folder, loaded)
+    else:
+        weights.save_result(folder.parent, loaded, base_model=base_model)
 
 
 def load_adapter(path: Path, loaded: Loaded) -> None:
-    """Put a checkpoint's adapter weights into the model."""
-    weights = load_file(path / "adapter_model.safetensors", device=loaded.device)
-    set_peft_model_state_dict(loaded.model, weights)
+    """Put a checkpoint's trained weights into the model."""
+    weights.load(path, loaded)
 
 
 def restore(path: Path, loaded: Loaded, optimizer: torch.optim.Optimizer) -> State:
