@@ -26,7 +26,7 @@ _ALIASES = {**SHAREGPT.roles, "bot": "assistant", "ai": "assistant"}
 _PART_KEYS = frozenset({"type", "text"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # made for every turn: a frozen one takes twice as long
 class _Seen:
     """What is known of a turn once it has been looked at."""
 
