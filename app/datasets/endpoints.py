@@ -43,7 +43,7 @@ def version_out(version: DatasetVersion) -> schemas.VersionOut:
             for name in schemas.VersionOut.model_fields
             if name != "version"
         }
-        | {"version": version.number}
+        | {"version": version.number, "sha256": version.content_hash}
     )
 
 

@@ -78,6 +78,11 @@ class DatasetVersion(Base):
         return not self.sha256.startswith(_UNMADE)
 
     @property
+    def content_hash(self) -> str | None:
+        """Return the SHA-256 of its content, or None until that is there."""
+        return self.sha256 if self.is_made else None
+
+    @property
     def is_plain(self) -> bool:
         """Tell whether the file as uploaded has one row of JSON a line."""
         return self.container in {None, "jsonl"} and self.compression is None

@@ -24,7 +24,7 @@ class VersionOut(Schema):
     errors: int | None
     warnings: int | None
     bytes: int
-    sha256: str
+    sha256: str | None  # none until a job has brought or made the content
     filename: str
     created_at: Moment
     checked_at: Moment | None
@@ -44,7 +44,7 @@ class DatasetOut(Schema):
     errors: int | None
     warnings: int | None
     bytes: int
-    sha256: str
+    sha256: str | None  # none until a job has brought or made the content
     created_at: Moment
     versions: list[VersionOut]
 

@@ -146,7 +146,10 @@ def test_a_version_whose_content_is_still_brought_says_so(client: Client, sessio
     session.flush()
     address = f"/datasets/{version.dataset_id}"
 
-    assert "Bringing the rows in." in client.get(address).text
+    page = client.get(address).text
+    assert "Bringing the rows in." in page
+    assert "making:" not in page
+    assert "As uploaded" not in page
 
     version = session.get_one(DatasetVersion, version.id)
     version.status, version.failure = "failed", "There is no such file now."
