@@ -1,12 +1,13 @@
 """Checkpoints: all that a run needs to go on as if nothing had happened. Safetensors and JSON only.
 
-A folder ``checkpoints/step-N`` is written aside, synced and renamed: it is whole or not there. Data
-position needs no file of its own: it follows from the step. Knows nothing of how a step is made.
+A folder ``checkpoints/step-N`` is written aside, synced and renamed: it is whole or not there, and
+what takes another's place leaves one of both at every moment. Data position needs no file of its
+own: it follows from the step. Knows nothing of how a step is made.
 """
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,15 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from app.jobs.state import FailureKind
 from worker.trainer import weights
+from worker.trainer.failures import TrainerError
 from worker.trainer.files import sync_folder, write_whole
 from worker.trainer.loading import Loaded
 
 FOLDER = "checkpoints"
+_STATE = "state.json"  # written last: with it a folder is whole
+_ROOM = 16 * 2**20  # bytes beside the tensors, for headers, events and the log
 
 
 @dataclass
@@ -35,6 +40,8 @@ class State:
     best_loss: float | None = None
     best_step: int | None = None
     worse: int = 0  # validations since the best one
+    batch_size: int | None = None  # of a batch, where memory did not do for the spec's
+    settings: dict[str, Any] | None = None  # with which the last step was made
 
     def note_validation(self, loss: float) -> None:
         """Remember a validation, and whether it is the best."""
@@ -50,19 +57,41 @@ class State:
 def save(folder: Path, loaded: Loaded, optimizer: torch.optim.Optimizer, state: State) -> Path:
     """Write the checkpoint of ``state.step``; one that is there already is replaced."""
     final = folder / FOLDER / f"step-{state.step}"
-    aside = final.with_name(f".{final.name}")
+    aside, replaced = _aside(final), _replaced(final)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    save_adapter(aside, loaded)
     tensors, plain = _optimizer_state(loaded, optimizer)
+    require_room(aside, [*loaded.trainable().values(), *tensors.values()])
+    save_adapter(aside, loaded)
     save_file(tensors, aside / "optimizer.safetensors")
     save_file(_random_state(loaded.device), aside / "rng.safetensors")
-    content = {**asdict(state), "optimizer": plain}
-    write_whole(aside / "state.json", json.dumps(content).encode())
     sync_folder(aside)
-    shutil.rmtree(final, ignore_errors=True)
+    content = {**asdict(state), "optimizer": plain}
+    write_whole(aside / _STATE, json.dumps(content).encode())
+    if final.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+        final.rename(replaced)
     aside.rename(final)
+    sync_folder(final.parent, deep=False)
+    shutil.rmtree(replaced, ignore_errors=True)
     return final
+
+
+def require_room(folder: Path, tensors: Iterable[torch.Tensor]) -> None:
+    """Raise ``disk_full`` where tensors do not fit: better known now than in the middle of them."""
+    needed = sum(one.numel() * one.element_size() for one in tensors) + _ROOM
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        text = f"a checkpoint takes {needed / 2**20:,.0f} MiB, {free / 2**20:,.0f} MiB are free"
+        raise TrainerError(FailureKind.DISK_FULL, text)
+
+
+def _aside(final: Path) -> Path:
+    return final.with_name(f".{final.name}")
+
+
+def _replaced(final: Path) -> Path:
+    return final.with_name(f".replaced-{final.name}")
 
 
 def save_adapter(folder: Path, loaded: Loaded, *, base_model: str | None = None) -> None:
@@ -103,20 +132,44 @@ def restore(path: Path, loaded: Loaded, optimizer: torch.optim.Optimizer) -> Sta
 
 def read(path: Path) -> dict[str, Any]:
     """Return a checkpoint's state.json."""
-    return json.loads((path / "state.json").read_text())
+    return json.loads((path / _STATE).read_text())
 
 
 def latest(folder: Path) -> Path | None:
     """Return the newest whole checkpoint."""
+    _recover(folder)
     found = _all(folder)
     return found[-1] if found else None
 
 
-def prune(folder: Path, *, keep: int, best_step: int | None) -> None:
+def best(folder: Path) -> Path | None:
+    """Return the checkpoint whose own validation loss is lowest."""
+    losses = {path: _own_loss(read(path)) for path in _all(folder)}
+    measured = {path: loss for path, loss in losses.items() if loss is not None}
+    return min(measured, key=measured.__getitem__) if measured else None
+
+
+def _own_loss(content: Mapping[str, Any]) -> float | None:
+    return content["eval_loss"] if content["evaluated"] == content["step"] else None
+
+
+def prune(folder: Path, *, keep: int) -> None:
     """Remove all but the last ``keep`` checkpoints and the best one."""
-    for path in _all(folder)[:-keep]:
-        if path.name != f"step-{best_step}":
+    found, spared = _all(folder), best(folder)
+    for path in found[:-keep]:
+        if path != spared:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _recover(folder: Path) -> None:
+    """Finish what a killed process left between writing a checkpoint and giving it its name."""
+    for name in (".step-*", ".replaced-step-*"):  # the newer one first
+        for path in (folder / FOLDER).glob(name):
+            final = path.with_name(path.name[path.name.index("step-") :])
+            if (path / _STATE).is_file() and not final.exists():
+                path.rename(final)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def clear(folder: Path) -> None:

@@ -14,9 +14,9 @@ def write_whole(path: Path, content: bytes) -> None:
     aside.replace(path)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, and what its files hold."""
-    for path in folder.rglob("*"):
+def sync_folder(folder: Path, *, deep: bool = True) -> None:
+    """Make the names in a folder durable, and if ``deep`` what its files hold."""
+    for path in folder.rglob("*") if deep else ():
         if path.is_file():
             _fsync(path)
     _fsync(folder)

@@ -4,8 +4,10 @@ The same for every recipe, which asks at the top of its loop. Knows nothing of h
 what a checkpoint holds is ``checkpoints``' business.
 """
 
+import gc
 import math
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,29 @@ from app.runs.spec import TrainerJob
 from worker.trainer import checkpoints, results
 from worker.trainer.checkpoints import State
 from worker.trainer.emitter import Emitter
-from worker.trainer.failures import TrainerError
+from worker.trainer.failures import TrainerError, classify
 from worker.trainer.files import folder_bytes
 from worker.trainer.loading import Loaded
 from worker.trainer.schedule import Timetable
 from worker.trainer.stopping import Leave, Stop, Stopped
+
+# What a run may go on with another value of; a change is told.
+MAY_CHANGE = (
+    "epochs",
+    "max_steps",
+    "learning_rate",
+    "scheduler",
+    "warmup_ratio",
+    "weight_decay",
+    "batch_size",
+    "gradient_accumulation",
+    "max_grad_norm",
+    "neftune_alpha",
+)
+
+
+class TornStep(Exception):  # its cause says what happened
+    """A step ended while it changed the weights: some are of this step, some of the one before."""
 
 
 def leave_unless_kept(stop: Stop) -> None:
@@ -58,6 +78,7 @@ class Keeper:
         self.loaded, self.optimizer, self.emitter = loaded, optimizer, emitter
         self.state = State("")
         self._began = time.monotonic()
+        self._saved = (0, -1)  # step and validation of the last checkpoint
 
     def resume(self, fingerprint: str) -> State:
         """Go on from the newest checkpoint that fits, or begin; say which if we were here before.
@@ -74,10 +95,12 @@ class Keeper:
             path = None
         if path:
             self.state = checkpoints.restore(path, self.loaded, self.optimizer)
+            self._saved = (self.state.step, self.state.evaluated)
         else:
             checkpoints.clear(self.folder)
         if self.emitter.goes_on:
             self.emitter.phase("resumed", step=self.state.step)
+        self._tell_changes()
         self._began = time.monotonic() - self.state.seconds
         if self.loaded.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -87,14 +110,42 @@ class Keeper:
         """Write a checkpoint, remove those that are not kept, tell."""
         self._clock()
         path = checkpoints.save(self.folder, self.loaded, self.optimizer, self.state)
-        keep, best = self.job.run.config.checkpoints.keep, self.state.best_step
-        checkpoints.prune(self.folder, keep=keep, best_step=best)
+        checkpoints.prune(self.folder, keep=self.job.run.config.checkpoints.keep)
+        self._saved = (self.state.step, self.state.evaluated)
         tell_checkpoint(self.emitter, path, self.state)
 
     def save_if_due(self) -> None:
-        """Write a checkpoint where the timetable has one."""
-        if self.times.saves(self.state):
+        """Write a checkpoint where the timetable has one that is not there yet."""
+        is_there = self._saved == (self.state.step, self.state.evaluated)
+        if self.times.saves(self.state) and not is_there:
             self.save()
+
+    @property
+    def batch_size(self) -> int:
+        """How many rows are trained at once: the spec's number, or what memory did for."""
+        return self.state.batch_size or self.job.run.config.training.batch_size
+
+    def halve_or_raise(self, error: Exception) -> None:
+        """After a full memory go on with half the batch, once; the step is as large as before.
+
+        Nothing was changed when gradients were being made, so the step is simply made again. Any
+        other error, a second one, and one that tore the weights are raised.
+        """
+        full = classify(error) is FailureKind.OUT_OF_MEMORY and not isinstance(error, TornStep)
+        if not full or self.state.batch_size is not None or self.batch_size == 1:
+            raise error
+        evidence = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors that fill the memory
+        self.optimizer.zero_grad(set_to_none=True)
+        gc.collect()
+        if self.loaded.device == "cuda":
+            torch.cuda.empty_cache()
+        before, self.state.batch_size = self.batch_size, self.batch_size // 2
+        text = (
+            f"Out of memory in step {self.state.step + 1}: batches of {self.state.batch_size} "
+            f"instead of {before} from here on, summed up to the same step. ({evidence[:300]})"
+        )
+        self.emitter.alert("out_of_memory", text)
 
     def leave_if_asked(self, stop: Stop) -> None:
         """Raise ``Stopped`` if a stop was asked for, with the work kept as it wishes."""
@@ -144,14 +195,32 @@ class Keeper:
         """Put the best weights back if it gave up, and write the result."""
         self._clock()
         state = self.state
-        best = state.best_step
-        if self.times.gives_up(state) and best is not None and best != state.step:
-            text = f"No better validation since step {best}; stopped."
+        best = checkpoints.best(self.folder) if self.times.gives_up(state) else None
+        if best is not None and best.name != f"step-{state.step}":
+            step = checkpoints.read(best)["step"]
+            text = f"No better validation since step {step}; stopped, and its weights are kept."
             self.emitter.alert("early_stop", text)
-            checkpoints.load_adapter(self.folder / "checkpoints" / f"step-{best}", self.loaded)
+            checkpoints.load_adapter(best, self.loaded)
         results.save_result(
             self.job, folder=self.folder, loaded=self.loaded, state=state, emitter=self.emitter
         )
+
+    def _tell_changes(self) -> None:
+        """Tell what is not as it was in the last step, and remember what is now."""
+        plan = self.job.run.config.training
+        now = {field: getattr(plan, field) for field in MAY_CHANGE}
+        before = self.state.settings or now
+        changes = [
+            f"{field} {before.get(field)} → {value}"
+            for field, value in now.items()
+            if before.get(field) != value
+        ]
+        if before["batch_size"] != now["batch_size"]:
+            self.state.batch_size = None
+        if changes:
+            text = f"From step {self.state.step + 1} on: {', '.join(changes)}."
+            self.emitter.alert("settings_changed", text)
+        self.state.settings = now
 
     def _clock(self) -> None:
         self.state.seconds = time.monotonic() - self._began

@@ -14,7 +14,7 @@ from app.runs.spec import RunConfig, TrainerJob
 from worker.trainer import packing, results
 from worker.trainer.data import Tokens
 from worker.trainer.emitter import Emitter
-from worker.trainer.keeping import Keeper, leave_unless_kept, tell_substitutes
+from worker.trainer.keeping import Keeper, TornStep, leave_unless_kept, tell_substitutes
 from worker.trainer.loading import Loaded, load
 from worker.trainer.optimizing import build_optimizer, set_rate
 from worker.trainer.preparing import prepare
@@ -65,7 +65,11 @@ def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> Non
         rows = [data.rows[place] for place in chosen]
         rate = times.rate(state.step)
         set_rate(optimizer, rate)
-        loss, norm = one_step(loaded, optimizer, rows, config)
+        try:
+            loss, norm = one_step(loaded, optimizer, rows, config, batch=keeper.batch_size)
+        except Exception as error:
+            keeper.halve_or_raise(error)
+            continue
         state.step += 1
         figures = {
             "train/loss": loss,
@@ -86,9 +90,11 @@ def one_step(
     optimizer: torch.optim.Optimizer,
     rows: Sequence[packing.Row],
     config: RunConfig,
+    *,
+    batch: int | None = None,
 ) -> tuple[float, float]:
     """Train one step; return its loss per learned token and the gradient's norm before the cut."""
-    size = config.training.batch_size
+    size = batch or config.training.batch_size
     learned = torch.tensor(packing.count_trained(rows), device=loaded.device)
     loaded.model.train()
     total = torch.zeros((), device=loaded.device)
@@ -96,7 +102,10 @@ def one_step(
         total += one_batch(loaded, rows[start : start + size], learned)
     trained = list(loaded.trainable().values())
     norm = torch.nn.utils.clip_grad_norm_(trained, config.training.max_grad_norm)
-    optimizer.step()
+    try:
+        optimizer.step()
+    except Exception as error:
+        raise TornStep from error
     optimizer.zero_grad(set_to_none=True)
     return total.item(), norm.item()
 
