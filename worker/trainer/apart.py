@@ -41,6 +41,12 @@ class Heads(NamedTuple):
         key, value = (one.repeat_interleave(each, dim=1) for one in (self.key, self.value))
         return Heads(self.query, key, value)
 
+    def cast(self) -> "Heads":
+        """Return them as autocast has a card compute; positions turn queries to 32 bits."""
+        if not self.query.is_cuda or not torch.is_autocast_enabled("cuda"):
+            return self
+        return Heads(*(one.to(torch.get_autocast_dtype("cuda")) for one in self))
+
     def split(self, lengths: Sequence[int]) -> list["Heads"]:
         """Return the heads of each example of a row."""
         parts = [one.split(list(lengths), dim=2) for one in self]
@@ -92,14 +98,14 @@ def attend(  # noqa: PLR0913, PLR0917  # transformers' contract of an attention 
         raise NotImplementedError("attention by bias or to later tokens is not built")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     manner = Manner(scale, dropout, sliding_window, softcap, s_aux)
-    heads = Heads(query, key, value)
+    heads = Heads(query, key, value).cast()
     if example_lengths is None:
         if attention_mask is not None and not attention_mask.numel():
             raise ValueError("a row of several examples came without their lengths")
         is_causal = attention_mask is None and query.shape[2] > 1
         found = _one(heads, attention_mask, manner, is_causal=is_causal)
         return found.transpose(1, 2).contiguous(), None
-    if cu_seq_lens_q is not None and _has_kernel(query, manner):
+    if cu_seq_lens_q is not None and _has_kernel(heads.query, manner):
         return _at_once(heads, cu_seq_lens_q, max(example_lengths), manner), None
     found = torch.cat([_example(part, manner) for part in heads.split(example_lengths)], dim=2)
     return found.transpose(1, 2).contiguous(), None
