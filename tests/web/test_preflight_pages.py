@@ -162,3 +162,10 @@ class TestResult:
     ) -> None:
         made = tried(client, form, session)
         assert member_client.post(f"/preflights/{made}/stop").status_code == 403
+
+
+def test_the_queue_leads_to_the_preflight(
+    client: Client, session: Session, form: dict[str, str]
+) -> None:
+    made = tried(client, form, session)
+    assert f'href="/preflights/{made}"' in client.get("/").text

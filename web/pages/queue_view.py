@@ -194,6 +194,8 @@ class _Looked:
         if job.subject_id in self.models:
             model = self.models[job.subject_id]
             return Subject("/models", ("model download", model.hub_id or model.folder))
+        if job.kind == JobKind.PREFLIGHT:
+            return Subject(f"/preflights/{job.subject_id}", ("a few steps of a run",))
         return Subject("/", (job.kind.replace("_", " "),))
 
 
