@@ -98,8 +98,8 @@ def create(session: Session, *, actor: Actor, request: RunRequest, mode: Mode) -
     require_write(actor)
     plan = planning.planned(session, request)
     spec = plan.spec
-    if spec.config.objective is Objective.SIMULATED:
-        raise Invalid.field("config.objective", "a simulated run needs no device to be tried on")
+    if spec.config.objective is not Objective.SFT:
+        raise Invalid.field("config.objective", "only sft can be tried on a device; launch it")
     preflight_id = new_id("pre")
     job = jobs.submit(
         session,

@@ -19,9 +19,10 @@ from typing import Any
 import psutil
 
 from app.jobs.state import EXIT_CODES, EXIT_DONE, FailureKind
-from app.runs.spec import TrainerJob
+from app.runs.spec import Objective, TrainerJob
 from worker.trainer import attempt, failures, forecast, peaks
 from worker.trainer.emitter import Emitter
+from worker.trainer.failures import TrainerError
 from worker.trainer.files import write_whole
 from worker.trainer.schedule import timetable
 
@@ -91,6 +92,10 @@ def limit(folder: Path) -> int | None:
 
 def tried(job: TrainerJob, folder: Path, emitter: Emitter, *, limit: int | None) -> Measured:
     """Return what a few steps of the job cost. Raises what the run itself would raise."""
+    objective = job.run.config.objective
+    if objective is not Objective.SFT:
+        text = f"only sft can be tried before it runs, not {objective}; set fit to off"
+        raise TrainerError(FailureKind.INTERNAL, text)
     if job.device == "cuda":
         importlib.import_module("unsloth")  # must be there before transformers is
     from worker.trainer.loading import load
