@@ -182,6 +182,22 @@ class Checkpoints(Part):
     )
 
 
+class Watch(Part):
+    """What is taken for trouble in mid-run, and what is done about it."""
+
+    on_trouble: Literal["alert", "stop", "rollback"] = Field(
+        default="alert",
+        description="alert: say so. stop: fail, good checkpoints kept. rollback: once back "
+        "to the last good checkpoint with half the learning rate.",
+    )
+    loss_steps: int = Field(
+        default=10, ge=1, le=10_000, description="So many steps in a row make it trouble."
+    )
+    gradient_norm: float = Field(
+        default=100, gt=0, le=1e9, description="A gradient longer than this is steep."
+    )
+
+
 class SimulatedFailure(Part):
     """A failure to act out."""
 
@@ -225,6 +241,7 @@ class RunConfig(Part):
     data: Data = Data()
     evaluation: EvaluationPlan = EvaluationPlan()
     checkpoints: Checkpoints = Checkpoints()
+    watch: Watch = Watch()
     simulate: Simulate | None = None
 
 

@@ -180,3 +180,43 @@ def test_a_disk_without_room_is_named_before_anything_is_written(
         train(job(tmp_path, inputs))
     assert caught.value.kind is FailureKind.DISK_FULL
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_loss_that_is_no_number_goes_back_once_with_half_the_rate(
+    tmp_path: Path, whole: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaks_at(monkeypatch, {5})
+    train(watched(tmp_path, inputs, "rollback"))
+    assert "Back to step 3" in alerts(tmp_path)["rolled_back"]
+    before, now = series(whole, "train/learning_rate"), series(tmp_path, "train/learning_rate")
+    assert now == {s: pytest.approx(before[s] / (2 if s > 3 else 1)) for s in before}
+    assert None not in series(tmp_path, "train/loss").values()
+
+
+def test_no_number_a_second_time_fails_as_diverged(
+    tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaks_at(monkeypatch, {5, 6})
+    with pytest.raises(TrainerError) as caught:
+        train(watched(tmp_path, inputs, "rollback"))
+    assert caught.value.kind is FailureKind.DIVERGED
+    assert "rolled_back" in alerts(tmp_path)
+
+
+def watched(folder: Path, inputs: Inputs, wish: str) -> Path:
+    config = {**CONFIG, "watch": {"on_trouble": wish}}
+    return write_job(folder, config, model=inputs.model, dataset=inputs.dataset)
+
+
+def breaks_at(monkeypatch: pytest.MonkeyPatch, calls: set[int]) -> None:
+    """Let the so-manyth steps that are made have no loss."""
+    from worker.trainer.recipes import sft
+
+    plain, made = sft.one_step, [0]
+
+    def one_step(*given: Any, **named: Any) -> tuple[float, float]:
+        made[0] += 1
+        loss, norm = plain(*given, **named)
+        return (float("nan") if made[0] in calls else loss), norm
+
+    monkeypatch.setattr(sft, "one_step", one_step)

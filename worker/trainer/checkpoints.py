@@ -42,6 +42,8 @@ class State:
     worse: int = 0  # validations since the best one
     batch_size: int | None = None  # of a batch, where memory did not do for the spec's
     settings: dict[str, Any] | None = None  # with which the last step was made
+    watched: dict[str, Any] | None = None  # what the watcher has seen
+    rate_factor: float = 1.0  # on the learning rate; less after it went back
 
     def note_validation(self, loss: float) -> None:
         """Remember a validation, and whether it is the best."""
@@ -170,6 +172,17 @@ def _recover(folder: Path) -> None:
                 path.rename(final)
             else:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def before(folder: Path, step: int) -> Path | None:
+    """Return the newest checkpoint of a step before ``step``; if there is one, drop those after."""
+    found = _all(folder)
+    good = [path for path in found if int(path.name[5:]) < step]
+    if not good:
+        return None
+    for path in found[len(good) :]:
+        shutil.rmtree(path, ignore_errors=True)
+    return good[-1]
 
 
 def clear(folder: Path) -> None:

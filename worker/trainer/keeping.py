@@ -5,7 +5,6 @@ what a checkpoint holds is ``checkpoints``' business.
 """
 
 import gc
-import math
 import time
 import traceback
 from pathlib import Path
@@ -25,6 +24,7 @@ from worker.trainer.files import folder_bytes
 from worker.trainer.loading import Loaded
 from worker.trainer.schedule import Timetable
 from worker.trainer.stopping import Leave, Stop, Stopped
+from worker.trainer.watching import Trouble, Watcher
 
 # What a run may go on with another value of; a change is told.
 MAY_CHANGE = (
@@ -110,7 +110,8 @@ class Keeper:
         """Write a checkpoint, remove those that are not kept, tell."""
         self._clock()
         path = checkpoints.save(self.folder, self.loaded, self.optimizer, self.state)
-        checkpoints.prune(self.folder, keep=self.job.run.config.checkpoints.keep)
+        if not Watcher.remembering(self.state.watched).is_worried:  # or the good ones would go
+            checkpoints.prune(self.folder, keep=self.job.run.config.checkpoints.keep)
         self._saved = (self.state.step, self.state.evaluated)
         tell_checkpoint(self.emitter, path, self.state)
 
@@ -119,6 +120,11 @@ class Keeper:
         is_there = self._saved == (self.state.step, self.state.evaluated)
         if self.times.saves(self.state) and not is_there:
             self.save()
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return self.times.rate(self.state.step) * self.state.rate_factor
 
     @property
     def batch_size(self) -> int:
@@ -180,11 +186,39 @@ class Keeper:
             "device/memory_used": memory_used(self.loaded.device),
         }
         self.emitter.metrics({**figures, **always}, step=state.step)
-        loss, norm = figures["train/loss"], figures["train/grad_norm"]
-        if not all(math.isfinite(one) for one in (loss, norm) if one is not None):
-            rate = figures["train/learning_rate"]
-            text = f"step {state.step}: loss {loss}, gradient norm {norm}, learning rate {rate:.3g}"
-            raise TrainerError(FailureKind.DIVERGED, text)
+        watcher = Watcher.remembering(state.watched)
+        trouble = watcher.look(
+            self.job.run.config.watch,
+            step=state.step,
+            loss=figures["train/loss"],
+            norm=figures["train/grad_norm"],
+        )
+        state.watched = watcher.remembered()
+        if trouble:
+            self._react(trouble, f"learning rate {figures['train/learning_rate']:.3g}")
+
+    def _react(self, trouble: Trouble, rate: str) -> None:
+        """Tell of trouble, go back to before it, or fail."""
+        wish = self.job.run.config.watch.on_trouble
+        if wish == "alert" and not trouble.is_end:
+            self.emitter.alert(trouble.code, f"{trouble.text}, {rate}.")
+            return
+        good = checkpoints.before(self.folder, trouble.since)
+        if wish != "rollback" or good is None or self.state.rate_factor < 1:
+            raise TrainerError(FailureKind.DIVERGED, f"{trouble.text}, {rate}")
+        self._roll_back(good, trouble)
+
+    def _roll_back(self, good: Path, trouble: Trouble) -> None:
+        vars(self.state).update(vars(checkpoints.restore(good, self.loaded, self.optimizer)))
+        state = self.state
+        state.rate_factor, state.watched = 0.5, None
+        self.emitter.phase("resumed", step=state.step)
+        text = (
+            f"{trouble.text}. Back to step {state.step}, with half the learning rate from here on."
+        )
+        self.emitter.alert("rolled_back", text)
+        self.emitter.phase("training", step=state.step, total_steps=self.times.total)
+        self.save()  # so that a run that is killed now goes on with half the rate too
 
     def tell_validation(self, loss: float, figures: dict[str, float | None]) -> None:
         """Tell a validation; remember the best. ``figures`` are told with it, the loss among them."""
@@ -217,6 +251,8 @@ class Keeper:
         ]
         if before["batch_size"] != now["batch_size"]:
             self.state.batch_size = None
+        if before["learning_rate"] != now["learning_rate"]:
+            self.state.rate_factor = 1.0
         if changes:
             text = f"From step {self.state.step + 1} on: {', '.join(changes)}."
             self.emitter.alert("settings_changed", text)

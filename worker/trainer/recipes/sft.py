@@ -63,7 +63,7 @@ def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> Non
             state.step, rows=len(data.rows), rows_in_step=rows_in_step, seed=plan.seed
         )
         rows = [data.rows[place] for place in chosen]
-        rate = times.rate(state.step)
+        rate = keeper.rate
         set_rate(optimizer, rate)
         try:
             loss, norm = one_step(loaded, optimizer, rows, config, batch=keeper.batch_size)
