@@ -58,7 +58,7 @@ def _prepare(work: Work, folder: Path) -> Recorder:
 
 def _start_over(work: Work, folder: Path) -> None:
     """Drop the results of earlier attempts; the trainer itself tells that their points are void."""
-    for name in ("checkpoints", "adapter"):
+    for name in ("checkpoints", "adapter", "model"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("report.json", "items.jsonl"):
         launch.remove_stale(folder / name)

@@ -1,6 +1,6 @@
 """After training: base against tuned on the rows held out. Loss, and greedy answers with scores.
 
-The base is the same model with its adapter switched off. Knows nothing of steps or optimizers.
+The base is the same model as it was before training. Knows nothing of steps or optimizers.
 """
 
 import math
@@ -28,7 +28,7 @@ from worker.trainer.stopping import Stop
 MOST_ITEMS = 200
 MOST_NEW_TOKENS = 1024
 MARGIN = 16  # tokens that an answer may be longer than the longest expected one
-GENERATED_AT_ONCE = {"cpu": 16, "cuda": 32}
+GENERATED_AT_ONCE = {"cpu": 16, "cuda": 32, "mps": 16}
 BETTER = {"loss": "lower", "perplexity": "lower"}
 
 
@@ -63,7 +63,7 @@ def evaluate(
     progress = _Progress(emitter, stop, total=4 * len(asked), step=step)
     losses, answers = {}, {}
     for who in ("base", "tuned"):
-        off = loaded.model.disable_adapter() if who == "base" else nullcontext()
+        off = loaded.untrained() if who == "base" else nullcontext()
         with off, torch.no_grad(), loaded.autocast():
             losses[who] = [_loss(loaded, one.encoded, progress) for one in asked]
             answers[who] = _answers(loaded, asked, progress)
