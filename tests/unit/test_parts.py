@@ -157,9 +157,27 @@ def test_importing_a_large_file_takes_little_memory(settings: Settings, tmp_path
     changed = settings.model_copy(update={"import_folder": tmp_path / "import"})
     (file,) = importing.listing(changed).files
 
-    with little_memory(), importing.copied(changed, file.id, fits=lambda _: None) as content:
-        assert content.size == LARGE
-        assert get_storage(changed).size(content.key) == LARGE
+    told: list[float] = []
+
+    with little_memory():
+        _, size = importing.fetch(
+            changed, file.id, key="a", progress=lambda share, _: told.append(share)
+        )
+
+    assert size == get_storage(changed).size("a") == LARGE
+    assert told == sorted(told)
+
+
+def test_a_file_of_the_folder_that_nobody_takes_leaves_no_copy(
+    settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "import").mkdir()
+    (tmp_path / "import" / "a.jsonl").write_bytes(b"{}")
+    changed = settings.model_copy(update={"import_folder": tmp_path / "import"})
+    (file,) = importing.listing(changed).files
+
+    with importing.taken(changed, file.id, fits=lambda _: None) as content:
+        assert get_storage(changed).size(content.key) == 2
     assert not get_storage(changed).exists(content.key)
 
 
