@@ -28,6 +28,10 @@ def main(arguments: list[str]) -> int:
             from worker.trainer import preview
 
             return preview.main()
+        case ["rank", name, rank, count]:  # started by the rank that leads
+            from worker.trainer import attempt
+
+            return attempt.follow(Path(name), int(rank), int(count))
         case ["train" | "report" | "preflight" | "trial" as command, name]:
             folder = Path(name).resolve()
         case _:

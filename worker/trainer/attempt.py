@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from app.jobs.state import EXIT_CODES, EXIT_DONE, FailureKind
 from app.runs.spec import Objective, RunConfig, TrainerJob
-from worker.trainer import failures
-from worker.trainer.emitter import Emitter
+from worker.trainer import failures, ranks
+from worker.trainer.emitter import Emitter, Silent
 from worker.trainer.stopping import Stop, Stopped
 
 
@@ -74,11 +74,50 @@ def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> Non
         return
     prepare_environment()
     emitter.phase("loading")
+
+    def failed(told: ranks.Told) -> None:
+        """End here too, with what another rank died of: this one may wait for it for ever."""
+        kind, evidence, detail = told
+        changes = failures.changes_for(FailureKind(kind), job.run.config)
+        emitter.failure(FailureKind(kind), evidence=evidence, detail=detail, changes=changes)
+        os._exit(EXIT_CODES[FailureKind(kind)])
+
+    with ranks.led(folder, job.run.resources.devices, failed=failed) as own:
+        _recipe(job, folder=folder, emitter=emitter, stop=stop, own=own)
+
+
+def _recipe(
+    job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop, own: ranks.Ranks
+) -> None:
     if job.device == "cuda":
         importlib.import_module("unsloth")  # must be there before transformers is
     from worker.trainer.recipes import sft  # imports torch
 
-    sft.train(job, folder=folder, emitter=emitter, stop=stop)
+    sft.train(job, folder=folder, emitter=emitter, stop=stop, ranks=own)
+
+
+def follow(folder: Path, rank: int, count: int) -> int:
+    """Train a share of every step of a run that another process leads; return the exit code."""
+    ranks.begin_as_child(os.getppid())
+    prepare_environment()
+    config: RunConfig | None = None
+    try:
+        job = read_job(folder)
+        if job.run.config.fit != "off":
+            from worker.trainer import before
+
+            job = before.settled(job, folder)
+        config = job.run.config
+        own, stop = ranks.Ranks(rank, count), Stop(folder)
+        _recipe(job, folder=folder, emitter=Silent(), stop=stop, own=own)
+    except Stopped:
+        return EXIT_DONE
+    except BaseException as error:
+        traceback.print_exception(error)
+        failure = failures.describe(error, config)
+        ranks.write_failure(folder, rank, (failure.kind, failure.evidence, failure.detail))
+        return EXIT_CODES[failure.kind]
+    return EXIT_DONE
 
 
 def prepare_environment() -> None:

@@ -80,6 +80,25 @@ class Emitter:
         self._file.close()
 
 
+class Silent(Emitter):
+    """Tells nothing: of several processes of a run one alone speaks."""
+
+    def __init__(self) -> None:
+        self.seq, self.goes_on = 0, False
+
+    def emit(self, type_: EventType, values: Mapping[str, Any], *, step: int | None = None) -> None:
+        """Leave it to the other."""
+
+    def log(self, text: str, *, level: str = "info") -> None:
+        """Leave it to the other."""
+
+    def alert(self, code: str, text: str) -> None:
+        """Leave it to the other."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
 def cut_torn_line(path: Path) -> int:
     """Cut a last line that a killed process left half written; return the last whole line's seq."""
     if not path.exists():

@@ -22,6 +22,7 @@ from worker.trainer.emitter import Emitter
 from worker.trainer.failures import TrainerError, classify
 from worker.trainer.files import folder_bytes
 from worker.trainer.loading import Loaded
+from worker.trainer.ranks import Ranks
 from worker.trainer.schedule import Timetable
 from worker.trainer.stopping import Leave, Stop, Stopped
 from worker.trainer.watching import Trouble, Watcher
@@ -73,7 +74,9 @@ class Keeper:
         optimizer: torch.optim.Optimizer,
         times: Timetable,
         emitter: Emitter,
+        ranks: Ranks | None = None,
     ) -> None:
+        self._ranks = ranks or Ranks()
         self.job, self.folder, self.times = job, folder, times
         self.loaded, self.optimizer, self.emitter = loaded, optimizer, emitter
         self.state = State("")
@@ -96,7 +99,7 @@ class Keeper:
         if path:
             self.state = checkpoints.restore(path, self.loaded, self.optimizer)
             self._saved = (self.state.step, self.state.evaluated)
-        else:
+        elif self._ranks.is_first:
             checkpoints.clear(self.folder)
         if self.emitter.goes_on:
             self.emitter.phase("resumed", step=self.state.step)
@@ -109,10 +112,12 @@ class Keeper:
     def save(self) -> None:
         """Write a checkpoint, remove those that are not kept, tell."""
         self._clock()
+        self._saved = (self.state.step, self.state.evaluated)
+        if not self._ranks.is_first:
+            return
         path = checkpoints.save(self.folder, self.loaded, self.optimizer, self.state)
         if not Watcher.remembering(self.state.watched).is_worried:  # or the good ones would go
             checkpoints.prune(self.folder, keep=self.job.run.config.checkpoints.keep)
-        self._saved = (self.state.step, self.state.evaluated)
         tell_checkpoint(self.emitter, path, self.state)
 
     def save_if_due(self) -> None:
@@ -138,6 +143,7 @@ class Keeper:
         other error, a second one, and one that tore the weights are raised.
         """
         full = classify(error) is FailureKind.OUT_OF_MEMORY and not isinstance(error, TornStep)
+        full &= self._ranks.count == 1  # the others are in the middle of the step
         if not full or self.state.batch_size is not None or self.batch_size == 1:
             raise error
         evidence = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -153,15 +159,14 @@ class Keeper:
         )
         self.emitter.alert("out_of_memory", text)
 
-    def leave_if_asked(self, stop: Stop) -> None:
+    def leave_if_asked(self, mode: Leave | None) -> None:
         """Raise ``Stopped`` if a stop was asked for, with the work kept as it wishes."""
-        mode = stop.mode
         if mode is None:
             return
         step = self.state.step
         if mode is not Leave.CANCEL and step % self.times.save_every and step:
             self.save()
-        if mode is Leave.SAVE:
+        if mode is Leave.SAVE and self._ranks.is_first:
             results.finish(
                 self.job,
                 folder=self.folder,
@@ -210,6 +215,7 @@ class Keeper:
 
     def _roll_back(self, good: Path, trouble: Trouble) -> None:
         vars(self.state).update(vars(checkpoints.restore(good, self.loaded, self.optimizer)))
+        self._ranks.meet()  # before the first one saves, and may remove what the others read
         state = self.state
         state.rate_factor, state.watched = 0.5, None
         self.emitter.phase("resumed", step=state.step)
@@ -235,9 +241,10 @@ class Keeper:
             text = f"No better validation since step {step}; stopped, and its weights are kept."
             self.emitter.alert("early_stop", text)
             checkpoints.load_adapter(best, self.loaded)
-        results.save_result(
-            self.job, folder=self.folder, loaded=self.loaded, state=state, emitter=self.emitter
-        )
+        if self._ranks.is_first:
+            results.save_result(
+                self.job, folder=self.folder, loaded=self.loaded, state=state, emitter=self.emitter
+            )
 
     def _tell_changes(self) -> None:
         """Tell what is not as it was in the last step, and remember what is now."""

@@ -18,13 +18,20 @@ from worker.trainer.keeping import Keeper, TornStep, leave_unless_kept, tell_sub
 from worker.trainer.loading import Loaded, load
 from worker.trainer.optimizing import build_optimizer, set_rate
 from worker.trainer.preparing import prepare
+from worker.trainer.ranks import Ranks
 from worker.trainer.recipes import heldout
 from worker.trainer.schedule import timetable
 from worker.trainer.stopping import Stop
 
 
-def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> None:
-    """Train as ``job`` says, from the folder's last checkpoint on."""
+def train(
+    job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop, ranks: Ranks | None = None
+) -> None:
+    """Train as ``job`` says, from the folder's last checkpoint on.
+
+    With several ``ranks`` each process trains its share of every step.
+    """
+    ranks = ranks or Ranks()
     config, plan = job.run.config, job.run.config.training
     torch.manual_seed(plan.seed)
     leave_unless_kept(stop)
@@ -34,29 +41,39 @@ def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> Non
     leave_unless_kept(stop)
     tell_substitutes(job, loaded, emitter)
     emitter.phase("preparing")
-    data = prepare(job, emitter, stop)
+    ranks.join(folder, device=loaded.device)
+    with ranks.first_one_first():
+        data = prepare(job, emitter, stop)
     optimizer = build_optimizer(loaded, config)
     times = timetable(config, steps_in_epoch=data.steps_in_epoch)
 
     # Where we stand
     torch.manual_seed(plan.seed)
     keeper = Keeper(
-        job, folder=folder, loaded=loaded, optimizer=optimizer, times=times, emitter=emitter
+        job,
+        folder=folder,
+        loaded=loaded,
+        optimizer=optimizer,
+        times=times,
+        emitter=emitter,
+        ranks=ranks,
     )
-    state = keeper.resume(data.fingerprint)
+    with ranks.first_one_first():
+        state = keeper.resume(data.fingerprint)
     emitter.phase("training", step=state.step, total_steps=times.total)
     rows_in_step = plan.batch_size * plan.gradient_accumulation
 
     # Steps
     while True:
-        if data.validation and times.validates(state) and not stop.asked:
-            loss = validation_loss(loaded, data.validation, batch=plan.batch_size)
+        wish = ranks.agree(stop.mode)
+        if data.validation and times.validates(state) and not wish:
+            loss = validation_loss(loaded, data.validation, batch=plan.batch_size, ranks=ranks)
             figures = {"eval/loss": loss, "eval/perplexity": heldout.perplexity(loss)}
             keeper.tell_validation(loss, figures)
         keeper.save_if_due()
         if state.step >= times.total or times.gives_up(state):
             break
-        keeper.leave_if_asked(stop)
+        keeper.leave_if_asked(wish)
 
         started = time.perf_counter()
         chosen = packing.rows_of_step(
@@ -66,7 +83,10 @@ def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> Non
         rate = keeper.rate
         set_rate(optimizer, rate)
         try:
-            loss, norm = one_step(loaded, optimizer, rows, config, batch=keeper.batch_size)
+            ranks.seed(plan.seed, state.step)
+            loss, norm = one_step(
+                loaded, optimizer, rows, config, batch=keeper.batch_size, ranks=ranks
+            )
         except Exception as error:
             keeper.halve_or_raise(error)
             continue
@@ -82,7 +102,9 @@ def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> Non
 
     # The result
     keeper.conclude()
-    results.measure(loaded, data, folder=folder, state=state, emitter=emitter, stop=stop)
+    ranks.leave()
+    if ranks.is_first:
+        results.measure(loaded, data, folder=folder, state=state, emitter=emitter, stop=stop)
 
 
 def one_step(
@@ -92,15 +114,18 @@ def one_step(
     config: RunConfig,
     *,
     batch: int | None = None,
+    ranks: Ranks | None = None,
 ) -> tuple[float, float]:
     """Train one step; return its loss per learned token and the gradient's norm before the cut."""
-    size = batch or config.training.batch_size
+    size, ranks = batch or config.training.batch_size, ranks or Ranks()
     learned = torch.tensor(packing.count_trained(rows), device=loaded.device)
+    own = ranks.share(rows)
     loaded.model.train()
     total = torch.zeros((), device=loaded.device)
-    for start in range(0, len(rows), size):
-        total += one_batch(loaded, rows[start : start + size], learned)
+    for start in range(0, len(own), size):
+        total += one_batch(loaded, own[start : start + size], learned)
     trained = list(loaded.trainable().values())
+    ranks.add_up(trained, total)
     norm = torch.nn.utils.clip_grad_norm_(trained, config.training.max_grad_norm)
     try:
         optimizer.step()
@@ -120,15 +145,18 @@ def one_batch(loaded: Loaded, rows: Sequence[packing.Row], learned: torch.Tensor
 
 
 @torch.no_grad()
-def validation_loss(loaded: Loaded, examples: Sequence[Tokens], *, batch: int) -> float:
+def validation_loss(
+    loaded: Loaded, examples: Sequence[Tokens], *, batch: int, ranks: Ranks | None = None
+) -> float:
     """Return the loss per learned token on the rows held out."""
+    ranks = ranks or Ranks()
     loaded.model.eval()
     learned = torch.tensor(sum(one.trained for one in examples), device=loaded.device)
-    loss = 0.0
-    for start in range(0, len(examples), batch):
-        rows = packing.alone(examples[start : start + batch])
+    own, loss = ranks.share(examples), 0.0
+    for start in range(0, len(own), batch):
+        rows = packing.alone(own[start : start + batch])
         inputs = packing.to_device(loaded.collate(rows), loaded.device)
         with loaded.autocast():
             out = loaded.model(**inputs, num_items_in_batch=learned, use_cache=False)
         loss += out.loss.item()
-    return loss
+    return ranks.sum(loss)
