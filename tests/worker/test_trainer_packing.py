@@ -41,7 +41,7 @@ def test_a_packed_batch_has_the_loss_of_its_examples_alone(
 
     filled = packing.pack(encoded, max_length=256)[-3:]
     learned = torch.tensor(packing.count_trained(filled))
-    batch = packing.packed(filled, pad=0)
+    batch = packing.in_one_row(filled)
     with torch.no_grad():
         together = model(**batch, num_items_in_batch=learned, use_cache=False).loss.item()
         alone = sum(

@@ -21,6 +21,7 @@ from app.runs import engines
 from app.runs.spec import RunConfig, TrainerJob
 from worker.trainer import adapters, packing
 from worker.trainer.failures import TrainerError, classify
+from worker.trainer.forming import Form, form_of
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -35,10 +36,14 @@ class Loaded:
     engine: str
     pad: int
     dtype: torch.dtype
-    collate: Callable[[Sequence[packing.Row]], dict[str, Any]]
+    form: Form
     why: str = ""  # this engine
     is_full: bool = False  # every weight is trained, there is no adapter
     begun: Callable[[], Weights] | None = None  # trained weights at the start, where they say more
+
+    def collate(self, rows: Sequence[packing.Row]) -> dict[str, Any]:
+        """Make a batch of rows, in the form that keeps this model's examples apart."""
+        return self.form.collate(rows)
 
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         """Return the parameters that are trained, by name, in the model's order."""
@@ -110,6 +115,7 @@ def load(job: TrainerJob) -> Loaded:
         text = f"{folder.name} cannot be loaded: {type(error).__name__}: {error}"
         raise TrainerError(FailureKind.MODEL_UNAVAILABLE, text) from error
     pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
+    form = form_of(model, engine=choice.engine, pad=pad, device=job.device)
     add_noise(model, config.training.neftune_alpha)
     return Loaded(
         model=model,
@@ -118,7 +124,7 @@ def load(job: TrainerJob) -> Loaded:
         engine=choice.engine,
         pad=pad,
         dtype=dtype,
-        collate=collation(choice.engine, packing_on=config.training.packing, pad=pad),
+        form=form,
         why=choice.reason,
         is_full=config.method == "full",
         begun=begun,
@@ -161,16 +167,6 @@ def first_weights(
         name: one.detach().clone() for name, one in model.named_parameters() if one.requires_grad
     }
     return lambda: kept
-
-
-def collation(
-    engine: str, *, packing_on: bool, pad: int
-) -> Callable[[Sequence[packing.Row]], dict[str, Any]]:
-    """Return how this engine takes its batches."""
-    if engine == "unsloth":
-        return packing.flat
-    form = packing.packed if packing_on else packing.padded
-    return lambda rows: form(rows, pad=pad)
 
 
 def check_folder(folder: Path) -> None:

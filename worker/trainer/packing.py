@@ -21,7 +21,6 @@ __all__ = [
     "flat",
     "in_one_row",
     "pack",
-    "packed",
     "padded",
     "rows_of_step",
     "steps_in_epoch",
@@ -40,20 +39,6 @@ def padded(rows: Sequence[Row], *, pad: int) -> dict[str, Any]:
         "input_ids": _table([one.ids for one in examples], longest, pad),
         "attention_mask": _table([[1] * len(one) for one in examples], longest, 0),
         "labels": _table([one.labels for one in examples], longest, IGNORED),
-    }
-
-
-def packed(rows: Sequence[Row], *, pad: int) -> dict[str, Any]:
-    """Batch rows of several examples; transformers keeps apart what starts at position 0 again."""
-    longest = max(sum(len(example) for example in row) for row in rows)
-    ids = [[token for example in row for token in example.ids] for row in rows]
-    labels = [[label for example in row for label in example.labels] for row in rows]
-    places = [[place for example in row for place in range(len(example))] for row in rows]
-    filled = [row + list(range(longest - len(row))) for row in places]
-    return {
-        "input_ids": _table(ids, longest, pad),
-        "position_ids": torch.tensor(filled),
-        "labels": _table(labels, longest, IGNORED),
     }
 
 

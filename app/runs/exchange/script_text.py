@@ -16,7 +16,15 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from torch.nn.functional import dropout, scaled_dot_product_attention
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+)
+from transformers.masking_utils import sdpa_mask
 
 MODEL, DATASET = Path(sys.argv[1]), Path(sys.argv[2])
 TRAINING, ADAPTER = CONFIG["training"], CONFIG["adapter"]
@@ -123,7 +131,7 @@ for number, _, ids, labels in examples:
     if any(label != IGNORED for label in example[1]):
         (validation if number in held_out else train_set).append(example)
 
-# Rows of the batches: examples alone, or several in a row, kept apart by their positions
+# Rows of the batches: examples alone, or several in a row
 units = [[example] for example in train_set]
 if TRAINING["packing"]:
     units, room = [], []
@@ -182,6 +190,94 @@ model = get_peft_model(
 )
 
 
+# Attention: in a row of several examples each sees itself alone
+def within(length, window):
+    place = torch.arange(length, device=DEVICE)
+    back = place[:, None] - place[None, :]
+    return (back >= 0) & (back < window)
+
+
+def one(query, key, value, seen, *, causal, drop, scale, softcap, sinks):
+    repeats = query.shape[1] // key.shape[1]
+    if repeats > 1 and (seen is not None or softcap is not None or sinks is not None):
+        key, value = (part.repeat_interleave(repeats, dim=1) for part in (key, value))
+    if softcap is None and sinks is None:
+        grouped = query.shape[1] != key.shape[1]
+        options = {"dropout_p": drop, "is_causal": causal, "scale": scale, "enable_gqa": grouped}
+        return scaled_dot_product_attention(query, key, value, attn_mask=seen, **options)
+    scores = query @ key.transpose(2, 3) * scale
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    seen = within(query.shape[2], query.shape[2]) if causal else seen
+    if seen is not None:
+        least = torch.finfo(scores.dtype).min
+        scores = scores.masked_fill(~seen, least) if seen.dtype == torch.bool else scores + seen
+    tokens = scores.shape[-1]
+    if sinks is not None:
+        sinks = sinks.to(scores.dtype).reshape(1, -1, 1, 1)
+        scores = torch.cat([scores, sinks.expand(*scores.shape[:-1], 1)], dim=-1)
+    shares = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)[..., :tokens]
+    return dropout(shares, p=drop, training=drop > 0) @ value
+
+
+def attend(module, query, key, value, mask, dropout=0.0, scaling=None, **given):
+    window, lengths = given.get("sliding_window"), given.get("example_lengths")
+    options = {
+        "drop": dropout,
+        "scale": query.shape[-1] ** -0.5 if scaling is None else scaling,
+        "softcap": given.get("softcap"),
+        "sinks": given.get("s_aux"),
+    }
+    if torch.is_autocast_enabled("cuda"):
+        kind = torch.get_autocast_dtype("cuda")
+        query, key, value = query.to(kind), key.to(kind), value.to(kind)
+    if lengths is None:
+        causal = mask is None and query.shape[2] > 1
+        found = one(query, key, value, mask, causal=causal, **options)
+        return found.transpose(1, 2).contiguous(), None
+    found = []
+    for part in zip(*(heads.split(list(lengths), dim=2) for heads in (query, key, value))):
+        length = part[0].shape[2]
+        near = window is not None and length > window
+        seen = within(length, window) if near else None
+        found.append(one(*part, seen, causal=not near, **options))
+    return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register("apart", attend)
+AttentionMaskInterface.register("apart", sdpa_mask)
+
+
+def keeps_apart():
+    """Tell whether an example is the same to the model beside another one."""
+    model.eval()
+    logits = []
+    for first in (7, 11):
+        ids = [(place * first + 3) % tokens for place in range(12)]
+        ids += [(place * 5 + 3) % tokens for place in range(12)]
+        batch = {
+            "input_ids": torch.tensor([ids], device=DEVICE),
+            "position_ids": torch.tensor([[*range(12), *range(12)]], device=DEVICE),
+            "example_lengths": (12, 12),
+        }
+        with torch.no_grad():
+            logits.append(model(**batch, use_cache=False).logits[0, -12:].float())
+    model.train()
+    noise = 1e-4 if dtype == torch.float32 else 2e-2
+    size = (logits[0] - logits[0].mean(-1, keepdim=True)).norm()
+    return bool((logits[0] - logits[1]).norm() <= noise * size)
+
+
+tokens = model.get_input_embeddings().weight.shape[0]
+model.get_base_model().set_attn_implementation("apart")
+try:
+    in_one_row = keeps_apart()
+except (TypeError, ValueError, RuntimeError):
+    in_one_row = False
+if not in_one_row:
+    model.get_base_model().set_attn_implementation("sdpa")
+
+
 def noisy(module, _inputs, output):
     if not module.training or TRAINING["neftune_alpha"] is None:
         return output
@@ -219,15 +315,19 @@ def table(lists, fill):
 
 
 def collate(chosen):
-    ids = [[token for example in unit for token in example[0]] for unit in chosen]
-    labels = [[label for example in unit for label in example[1]] for unit in chosen]
-    batch = {"input_ids": table(ids, pad), "labels": table(labels, IGNORED)}
-    if not TRAINING["packing"]:
-        return {**batch, "attention_mask": table([[1] * len(entry) for entry in ids], 0)}
-    places = [[at for example in unit for at in range(len(example[0]))] for unit in chosen]
-    width = max(len(entry) for entry in places)
-    filled = [entry + list(range(width - len(entry))) for entry in places]
-    return {**batch, "position_ids": torch.tensor(filled, device=DEVICE)}
+    ids = [example[0] for unit in chosen for example in unit]
+    labels = [example[1] for unit in chosen for example in unit]
+    if not in_one_row:
+        there = table([[1] * len(entry) for entry in ids], 0)
+        batch = {"input_ids": table(ids, pad), "labels": table(labels, IGNORED)}
+        return {**batch, "attention_mask": there}
+    places = [at for entry in ids for at in range(len(entry))]
+    return {
+        "input_ids": table([[token for entry in ids for token in entry]], pad),
+        "position_ids": table([places], 0),
+        "labels": table([[label for entry in labels for label in entry]], IGNORED),
+        "example_lengths": tuple(len(entry) for entry in ids),
+    }
 
 
 def losses(chosen):

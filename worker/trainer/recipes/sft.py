@@ -40,6 +40,7 @@ def train(
     loaded = load(job)
     leave_unless_kept(stop)
     tell_substitutes(job, loaded, emitter)
+    emitter.log(loaded.form.said)
     emitter.phase("preparing")
     ranks.join(folder, device=loaded.device)
     with ranks.first_one_first():
