@@ -3,7 +3,7 @@
 Knows no feature and no page.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -55,11 +55,15 @@ class Alert:
 
 @dataclass(frozen=True)
 class History:
-    """The past of a job: all attempts, the phases of the last one, its alerts."""
+    """The past of a job: all attempts; of the last one its phases, alerts and what it ran with.
+
+    ``ran_with`` is groups of names and values; empty where nothing was told.
+    """
 
     attempts: tuple[Attempt, ...]
     phases: tuple[Phase, ...]
     alerts: tuple[Alert, ...]
+    ran_with: Mapping[str, Mapping[str, str]]
 
 
 def read(session: Session, *, job_id: str) -> History:
@@ -74,6 +78,7 @@ def read(session: Session, *, job_id: str) -> History:
         attempts=attempts,
         phases=_phases(of_last),
         alerts=_alerts([row for row in of_last if row.type == EventType.ALERT]),
+        ran_with=next((row.values["ran_with"] for row in of_last if "ran_with" in row.values), {}),
     )
 
 

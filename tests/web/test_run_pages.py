@@ -99,6 +99,17 @@ class TestPage:
         run = create_run(session, owner=client.actor)
         assert "No worker" in client.get(f"/runs/{run.id}").text
 
+    def test_it_says_with_which_versions_it_ran(self, client: Client, session: Session) -> None:
+        run = create_run(session, owner=client.actor, status=JobStatus.RUNNING)
+        told = {"versions": {"torch": "2.13.0+<b>"}, "hashes": {"model": "sha256:abc"}}
+        assert "What it ran with" not in client.get(f"/runs/{run.id}").text
+        loading = ("phase", None, {"phase": "loading", "ran_with": told})
+        add_events(session, run.job_id, ("state", None, {"status": "starting"}), loading)
+        page = client.get(f"/runs/{run.id}").text
+        assert "What it ran with" in page
+        assert "2.13.0+&lt;b&gt;" in page
+        assert "sha256:abc" in page
+
     def test_phases_show_how_long_they_took(self, client: Client, session: Session) -> None:
         run = create_run(session, owner=client.actor, status=JobStatus.RUNNING, phase="training")
         add_events(

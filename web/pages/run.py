@@ -13,7 +13,7 @@ from fastapi.responses import PlainTextResponse
 from app.dependencies import CurrentUser, PageParams, SessionDep, SettingsDep
 from app.errors import NotFound
 from app.evaluations import service as evaluations
-from app.jobs.history import Attempt
+from app.jobs.history import History
 from app.jobs.models import Job
 from app.runs import service, views
 from app.runs.views import RunView
@@ -37,7 +37,7 @@ class RunPage:
     job: Job
     curves: str
     marks: str
-    attempts: tuple[Attempt, ...]
+    past: History
     header: run_view.Header
     progress: run_view.Progress
     alerts: run_view.Alerts
@@ -71,7 +71,7 @@ def detail(
         job=view.job,
         curves=run_view.curves_of(view),
         marks=run_view.marks_of(session, settings, view),
-        attempts=run_view.attempts_of(session, view),
+        past=run_view.past_of(session, view),
         header=run_view.header_of(actor, view),
         progress=run_view.progress_of(session, settings, view),
         alerts=run_view.alerts_of(session, actor, view),

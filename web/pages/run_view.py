@@ -13,7 +13,7 @@ from app.auth.roles import Actor
 from app.devices import service as devices
 from app.devices.models import Device
 from app.jobs import history
-from app.jobs.history import Alert, Attempt, Phase
+from app.jobs.history import Alert, History, Phase
 from app.jobs.state import JobStatus
 from app.kit.clock import utc_now
 from app.metrics import service as metrics
@@ -333,9 +333,9 @@ def result_of(session: Session, view: RunView) -> Result:
     return preflight_view.result_of(found, place="run") if found else Result()
 
 
-def attempts_of(session: Session, view: RunView) -> tuple[Attempt, ...]:
-    """Return the attempts of a run."""
-    return history.read(session, job_id=view.job.id).attempts
+def past_of(session: Session, view: RunView) -> History:
+    """Return the attempts of a run, and what the last one ran with."""
+    return history.read(session, job_id=view.job.id)
 
 
 def marks_of(session: Session, settings: Settings, view: RunView) -> str:

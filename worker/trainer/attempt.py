@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from app.jobs.state import EXIT_CODES, EXIT_DONE, FailureKind
 from app.runs.spec import Objective, RunConfig, TrainerJob
-from worker.trainer import failures, ranks
+from worker.trainer import failures, provenance, ranks
 from worker.trainer.emitter import Emitter, Silent
 from worker.trainer.stopping import Stop, Stopped
 
@@ -73,7 +73,7 @@ def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> Non
         simulated.train(job, folder=folder, emitter=emitter, stop=stop)
         return
     prepare_environment()
-    emitter.phase("loading")
+    emitter.phase("loading", ran_with=provenance.ran_with(job))
 
     def failed(told: ranks.Told) -> None:
         """End here too, with what another rank died of: this one may wait for it for ever."""
