@@ -3,17 +3,21 @@
 An estimate for the form and its warning, never a promise: what the trainer measures counts. Knows
 neither devices nor the database.
 
-The figures: frozen weights at their precision; the adapter with gradients in 32 bits; two moments
-for each trained weight; activations of the checkpointed or plain layers plus the logits, which
-dominate for large vocabularies. Checked against the table in docs/runs.md.
+The figures: frozen weights at their precision; what is trained with gradients in 32 bits; two
+moments for each trained weight; what a layer keeps for its backward pass, and the logits. Their
+factors were fitted to peaks measured on a card, which docs/performance.md lists beside the
+estimates.
 """
 
 from dataclasses import dataclass
 
 from app.basemodels.facts import ModelFacts
+from app.runs import engines
 from app.runs.spec import RunConfig
 
-NF4_BYTES = 0.56  # 4 bits and the scales of each block of 64, themselves quantized
+# 4 bits, a scale of 8 bits for each 64 weights, and one of 32 bits for each 256 of those.
+QUANTIZED_BYTES = {"nf4": 0.516, "int8": 1.0}
+UNSLOTH_LOGITS = 256  # tokens
 RUNTIME_BYTES = {"cuda": 700 * 2**20, "cpu": 300 * 2**20}  # context, kernels, allocator's slack
 
 
@@ -45,22 +49,35 @@ class MemoryEstimate:
 
 
 def estimate(
-    config: RunConfig, *, facts: ModelFacts, device_kind: str, available: int | None = None
+    config: RunConfig,
+    *,
+    facts: ModelFacts,
+    device_kind: str,
+    available: int | None = None,
+    tokens: int | None = None,
 ) -> MemoryEstimate:
-    """Return the memory of a run with ``config`` on a device of ``device_kind``."""
+    """Return the memory of a run with ``config`` on a device of ``device_kind``.
+
+    ``tokens`` are those of the largest batch; unknown, all of its examples are as long as allowed.
+    """
+    training = config.training
+    most = training.batch_size * min(training.max_length, facts.context_length)
     trained = trained_parameters(config, facts=facts)
+    held = 4 if config.method == "full" else 8  # gradients, and the weights where not counted yet
     return MemoryEstimate(
         weights=_weights(config, facts, device_kind),
-        adapter=trained * 4 * 2,
+        adapter=trained * held,
         optimizer=trained * (2 if _eight_bit(config, device_kind) else 8),
-        activations=_activations(config, facts, device_kind),
+        activations=_activations(config, facts, device_kind, tokens or most),
         runtime=RUNTIME_BYTES["cuda" if device_kind == "cuda" else "cpu"],
         available=available,
     )
 
 
 def trained_parameters(config: RunConfig, *, facts: ModelFacts) -> int:
-    """Return how many weights the adapter has."""
+    """Return how many weights are trained."""
+    if config.method == "full":
+        return facts.parameters
     hidden, inner, kv = facts.hidden_size, facts.intermediate_size, facts.kv_size
     shapes = {
         "q_proj": (hidden, hidden),
@@ -77,15 +94,29 @@ def trained_parameters(config: RunConfig, *, facts: ModelFacts) -> int:
         config.adapter.rank * (inputs + outputs) + (outputs if config.adapter.use_dora else 0)
         for inputs, outputs in chosen
     )
-    return facts.layers * width
+    table = _table(facts) if config.adapter.train_embeddings is True else 0
+    return facts.layers * width + table
 
 
 def _weights(config: RunConfig, facts: ModelFacts, device_kind: str) -> int:
-    if config.quantization != "nf4":
+    if config.method == "full":
+        return facts.parameters * 4
+    if config.quantization == "none":
         return facts.parameters * _weight_bytes(config, device_kind)
+    # PEFT prepares a quantized model by turning all that is not quantized into 32 bits.
+    whole = 2 if _is_unsloth(config, device_kind) else 4
+    table = _table(facts)
+    return round(table * whole + (facts.parameters - table) * QUANTIZED_BYTES[config.quantization])
+
+
+def _table(facts: ModelFacts) -> int:
+    """Return the weights of the embeddings and the head, which stay unquantized."""
     table = facts.vocabulary * facts.hidden_size * (1 if facts.tied_embeddings else 2)
-    table = min(table, facts.parameters)  # embeddings and the head stay in 16 bits
-    return round(table * 2 + (facts.parameters - table) * NF4_BYTES)
+    return min(table, facts.parameters)
+
+
+def _is_unsloth(config: RunConfig, device_kind: str) -> bool:
+    return engines.choose(config, device_kind=device_kind).engine == engines.UNSLOTH
 
 
 def _weight_bytes(config: RunConfig, device_kind: str) -> int:
@@ -100,16 +131,20 @@ def _eight_bit(config: RunConfig, device_kind: str) -> bool:
     return optimizer == "adamw_8bit" or (optimizer == "auto" and device_kind == "cuda")
 
 
-def _activations(config: RunConfig, facts: ModelFacts, device_kind: str) -> int:
-    training = config.training
-    tokens = training.batch_size * min(training.max_length, facts.context_length)
-    size = _weight_bytes(config, device_kind)
-    checkpointing = training.gradient_checkpointing
-    if checkpointing == "auto":
-        checkpointing = device_kind == "cuda"
-    layer = (14 * facts.hidden_size + 4 * facts.intermediate_size) * size
-    kept = (
-        facts.hidden_size * size * facts.layers + layer if checkpointing else layer * facts.layers
+def _activations(config: RunConfig, facts: ModelFacts, device_kind: str, tokens: int) -> int:
+    twice = config.training.gradient_checkpointing
+    twice = device_kind == "cuda" if twice == "auto" else twice
+    size, hidden, inner = (
+        _weight_bytes(config, device_kind),
+        facts.hidden_size,
+        facts.intermediate_size,
     )
-    logits = facts.vocabulary * 4 * (2 if device_kind == "cpu" else 1)
-    return tokens * (kept + logits)
+    layer = 14 * hidden + 4 * inner  # of a token, while the layer's backward pass is made
+    if not _is_unsloth(config, device_kind):
+        kept = hidden * facts.layers + layer if twice else layer * facts.layers
+        return tokens * (kept * size + facts.vocabulary * 8)
+    # It moves a layer's input to the machine's memory, and takes the logits a few at a time.
+    kept = layer if twice else (9 * hidden + 2 * inner) * facts.layers + 5 * hidden + 2 * inner
+    logits = min(tokens, UNSLOTH_LOGITS) * facts.vocabulary * 4
+    norms = 8 * 4 * hidden * inner if config.adapter.use_dora else 0  # DoRA's, of whole weights
+    return tokens * kept * size + logits + norms

@@ -75,7 +75,7 @@ def test_a_preset_as_it_is_earns_no_warning_on_the_demo() -> None:
 
 
 def test_too_large_a_run_is_told_how_to_fit() -> None:
-    it = subject({"quantization": "nf4"}, memory_bytes=8 * GIB)
+    it = subject({"quantization": "nf4"}, memory_bytes=7 * GIB)
     told = next(one for one in advise(it) if one.field == "training.batch_size")
     assert "GiB are needed" in told.text
     assert told.cure == {"training.batch_size": 1, "training.gradient_accumulation": 8}
