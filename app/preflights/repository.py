@@ -15,12 +15,6 @@ def of_run(session: Session, run_id: str) -> Preflight | None:
     return session.scalar(statement.order_by(Preflight.created_at.desc()).limit(1))
 
 
-def of_job(session: Session, job_id: str) -> Preflight | None:
-    """Return the newest preflight that a job made."""
-    statement = select(Preflight).where(Preflight.job_id == job_id)
-    return session.scalar(statement.order_by(Preflight.created_at.desc()).limit(1))
-
-
 def run_of_job(session: Session, job_id: str) -> Run | None:
     """Return the run whose job this is, locked."""
     return session.scalar(select(Run).where(Run.job_id == job_id).with_for_update())

@@ -17,7 +17,7 @@ from app.jobs import service as jobs
 from app.jobs.models import Job
 from app.jobs.state import JobStatus
 from app.kit.storage import job_folder
-from app.runs import repository
+from app.runs import engines, repository
 from app.runs.models import Run
 from app.runs.repository import RunRow
 from app.runs.spec import RunSpec
@@ -44,6 +44,13 @@ class RunView:
     def spec(self) -> RunSpec:
         """The frozen description that is trained."""
         return RunSpec.model_validate(self.run.spec)
+
+    @property
+    def method(self) -> str:
+        """What is trained, and the rank of an adapter: QLoRA r16, Full fine-tuning."""
+        config = self.spec.config
+        name = engines.method_name(config)
+        return name if config.method == "full" else f"{name} r{config.adapter.rank}"
 
     @property
     def status(self) -> JobStatus:

@@ -2,13 +2,12 @@
 
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from app.jobs.state import FailureKind
-from tests.fixtures.tiny_model import make_model, rows, write_rows
-from tests.worker.trainer_jobs import events, series, write_job
+from tests.worker.trainer_jobs import Inputs, events, make_inputs, series, write_job
 from worker.trainer.emitter import Emitter
 from worker.trainer.failures import TrainerError
 from worker.trainer.stopping import Stop
@@ -27,17 +26,9 @@ CONFIG: dict[str, Any] = {
 }
 
 
-class Inputs(NamedTuple):
-    """What a job is given."""
-
-    model: Path
-    dataset: Path
-
-
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    folder = tmp_path_factory.mktemp("inputs")
-    return Inputs(make_model(folder / "model"), write_rows(folder / "rows.jsonl", rows(40)))
+    return make_inputs(tmp_path_factory.mktemp("inputs"), count=40)
 
 
 def train(folder: Path) -> Path:

@@ -5,14 +5,13 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 import pytest
 
 from app.jobs.state import EXIT_CODES, EXIT_DONE, EXIT_STOPPED, FailureKind
-from tests.fixtures.tiny_model import make_model, rows, write_rows
-from tests.worker.trainer_jobs import events, run, series, start, write_job
+from tests.worker.trainer_jobs import Inputs, events, make_inputs, run, series, start, write_job
 
 CONFIG: dict[str, Any] = {
     "adapter": {"rank": 4, "alpha": 8},
@@ -29,17 +28,9 @@ CONFIG: dict[str, Any] = {
 ENDLESS = {**CONFIG, "training": {**CONFIG["training"], "max_steps": 100_000}}
 
 
-class Inputs(NamedTuple):
-    """What a job is given."""
-
-    model: Path
-    dataset: Path
-
-
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    folder = tmp_path_factory.mktemp("inputs")
-    return Inputs(make_model(folder / "model"), write_rows(folder / "rows.jsonl", rows(40)))
+    return make_inputs(tmp_path_factory.mktemp("inputs"), count=40)
 
 
 def job(folder: Path, inputs: Inputs, config: dict[str, Any], *, devices: int) -> Path:

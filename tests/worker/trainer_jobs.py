@@ -6,9 +6,22 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.runs.spec import TrainerJob
+from tests.fixtures.tiny_model import make_model, rows, write_rows
+
+
+class Inputs(NamedTuple):
+    """What a job is given: a model's folder and a dataset's file."""
+
+    model: Path
+    dataset: Path
+
+
+def make_inputs(folder: Path, *, count: int) -> Inputs:
+    """Write a tiny model and so many rows."""
+    return Inputs(make_model(folder / "model"), write_rows(folder / "rows.jsonl", rows(count)))
 
 
 def write_job(

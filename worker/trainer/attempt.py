@@ -16,7 +16,7 @@ from app.jobs.state import EXIT_CODES, EXIT_DONE, FailureKind
 from app.runs.spec import Objective, RunConfig, TrainerJob
 from worker.trainer import failures, provenance, ranks
 from worker.trainer.emitter import Emitter, Silent
-from worker.trainer.stopping import Stop, Stopped
+from worker.trainer.stopping import Stop, Stopped, leave_it_to
 
 
 def attempt(folder: Path) -> int:
@@ -98,7 +98,7 @@ def _recipe(
 
 def follow(folder: Path, rank: int, count: int) -> int:
     """Train a share of every step of a run that another process leads; return the exit code."""
-    ranks.begin_as_child(os.getppid())
+    leave_it_to(os.getppid())
     prepare_environment()
     config: RunConfig | None = None
     try:

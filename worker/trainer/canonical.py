@@ -47,7 +47,7 @@ def read(folder: Path, *, cache: Path | None = None, today: date | None = None) 
         special = _plainly(folder, config)
         if special is not None:
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            templates = _templates(folder, config)
+            templates = templates_of(folder)
         else:
             tokenizer, templates, special = _converted(folder, digest, cache)
     except Exception as error:
@@ -70,14 +70,14 @@ def _json(path: Path) -> dict[str, Any]:
     return msgspec.json.decode(path.read_bytes(), type=dict[str, Any]) if path.is_file() else {}
 
 
-def _templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the templates by name; files go before what the configuration says."""
+def templates_of(folder: Path) -> dict[str, str]:
+    """Return a folder's templates by name; files go before what the configuration says."""
     found = {path.stem: path for path in sorted((folder / _MORE_TEMPLATES).glob("*.jinja"))}
     if (folder / _TEMPLATE).is_file():
         found["default"] = folder / _TEMPLATE
     if found:
         return {name: path.read_text(encoding="utf-8") for name, path in found.items()}
-    return named(config.get("chat_template"))
+    return named(_json(folder / "tokenizer_config.json").get("chat_template"))
 
 
 def _plainly(folder: Path, config: Mapping[str, Any]) -> dict[str, str] | None:

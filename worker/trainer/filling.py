@@ -7,9 +7,6 @@ plain way. Knows neither torch nor jobs.
 import gc
 import hashlib
 import os
-import signal
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -26,6 +23,7 @@ from worker.trainer.data import Example
 from worker.trainer.failures import TrainerError
 from worker.trainer.sources import Source
 from worker.trainer.splitting import key_of
+from worker.trainer.stopping import leave_it_to
 from worker.trainer.templates import TemplateRejects
 from worker.trainer.tokensets import Cache, Part, TokenSet, gathered, numbered
 
@@ -33,7 +31,6 @@ VERSION = 1  # of what tokens look like; another one makes every kept set void
 _ROWS = 1000  # a process codes so many at a time
 _ALONE = 4000  # up to so many rows a second process is not worth its start
 _COMPARED = 256  # one row of so many is coded both ways
-_WATCH_SECONDS = 1.0
 
 
 Told = Callable[[int, int], None]
@@ -180,18 +177,10 @@ def _in_processes(
 
 def _begin(model: Model, assistant_only: bool, plain: bool, parent: int) -> None:  # noqa: FBT001
     """Set up a child: it leaves stopping to its parent, and ends when that is gone."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    leave_it_to(parent)
     gc.freeze()  # what is loaded stays, and rows leave next to no cycles behind
     gc.set_threshold(50_000, 50, 100)
     _coding[:] = [Coding(model.chat(), assistant_only=assistant_only, plain=plain)]
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_WATCH_SECONDS)
-    os._exit(1)
 
 
 def _part(source: Source) -> Part:

@@ -22,7 +22,7 @@ from worker.trainer.emitter import Emitter
 from worker.trainer.failures import TrainerError, classify
 from worker.trainer.files import folder_bytes
 from worker.trainer.loading import Loaded
-from worker.trainer.ranks import Ranks
+from worker.trainer.ranks import ALONE, Ranks
 from worker.trainer.schedule import Timetable
 from worker.trainer.stopping import Leave, Stop, Stopped
 from worker.trainer.watching import Trouble, Watcher
@@ -74,9 +74,9 @@ class Keeper:
         optimizer: torch.optim.Optimizer,
         times: Timetable,
         emitter: Emitter,
-        ranks: Ranks | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self._ranks = ranks or Ranks()
+        self._ranks = ranks
         self.job, self.folder, self.times = job, folder, times
         self.loaded, self.optimizer, self.emitter = loaded, optimizer, emitter
         self.state = State("")

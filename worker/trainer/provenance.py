@@ -1,21 +1,21 @@
 """What a run ran with: versions, card and driver, the product's own state, hashes of its inputs.
 
 Told by the first event, so that a figure can be traced to what made it. Reads files and package
-data; imports no library of the training stack. What cannot be found is left out.
+data; torch is not imported yet. What cannot be found is left out.
 """
 
 import hashlib
-import importlib
 import json
 import platform
 import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from app.devices.inventory import find_devices
 from app.runs.spec import TrainerJob
+from worker.trainer.canonical import templates_of
 
 PACKAGES = (
     *("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "unsloth"),
@@ -71,73 +71,44 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def _card() -> dict[str, str]:
-    """Return the names of the cards of this machine and their driver, as NVML tells."""
-    try:
-        nvml: Any = importlib.import_module("pynvml")
-        nvml.nvmlInit()
-    except Exception:  # no wheel, no driver: then nothing is known
+    """Return the names of this machine's cards and their driver."""
+    cards = [device for device in find_devices() if device.kind == "cuda"]
+    if not cards:
         return {}
-    try:
-        count = nvml.nvmlDeviceGetCount()
-        names = [nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(at)) for at in range(count)]
-        return {
-            "cards": ", ".join(map(_text, names)),
-            "driver": _text(nvml.nvmlSystemGetDriverVersion()),
-        }
-    except Exception:  # a card that does not answer is told of when it is used
-        return {}
-    finally:
-        nvml.nvmlShutdown()
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return {"cards": ", ".join(card.name for card in cards), "driver": cards[0].driver or ""}
 
 
 def _model_hash(folder: Path) -> str:
     """Return a hash of the model: all its weights, or of large ones sizes, headers and places."""
     files = sorted(folder.glob("*.safetensors"))
-    total = sum(path.stat().st_size for path in files)
+    is_whole = sum(path.stat().st_size for path in files) <= _WHOLE
     told = hashlib.sha256()
     for path in [folder / "config.json", *files]:
         if not path.is_file():
             continue
         told.update(f"{path.name} {path.stat().st_size}".encode())
-        for piece in _pieces(path) if total <= _WHOLE else _ends(path):
-            told.update(piece)
-    return ("sha256:" if total <= _WHOLE else "sha256 of headers and sizes:") + told.hexdigest()
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            yield piece
-
-
-def _ends(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        yield file.read(_PIECE)
-        file.seek(max(_PIECE, path.stat().st_size - _PIECE))
-        yield file.read(_PIECE)
+        with path.open("rb") as file:
+            if is_whole:
+                hashlib.file_digest(file, lambda: told)
+            else:
+                told.update(file.read(_PIECE))
+                file.seek(max(_PIECE, path.stat().st_size - _PIECE))
+                told.update(file.read(_PIECE))
+    return ("sha256:" if is_whole else "sha256 of headers and sizes:") + told.hexdigest()
 
 
 def _file_hash(path: Path) -> str:
     if not path.is_file():
         return ""
-    told = hashlib.sha256()
-    for piece in _pieces(path):
-        told.update(piece)
-    return "sha256:" + told.hexdigest()
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _template_hash(folder: Path) -> str:
-    """Return a hash of the chat template, wherever the folder keeps it."""
-    own = folder / "chat_template.jinja"
-    if own.is_file():
-        return _file_hash(own)
-    with suppress(OSError, ValueError, AttributeError):
-        template = json.loads((folder / "tokenizer_config.json").read_text()).get("chat_template")
-        if template:
-            text = template if isinstance(template, str) else json.dumps(template, sort_keys=True)
-            return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    """Return a hash of the chat templates, wherever the folder keeps them."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        if found := templates_of(folder):
+            return (
+                "sha256:" + hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+            )
     return ""

@@ -8,11 +8,9 @@ children, each with one card, and do not outlive it. Knows processes and sums; n
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -138,6 +136,9 @@ class Ranks:
                 dist.destroy_process_group()
 
 
+ALONE = Ranks()
+
+
 def _by_type(tensors: Iterable["torch.Tensor"]) -> Iterable[list["torch.Tensor"]]:
     found: dict[Any, list[torch.Tensor]] = {}
     for one in tensors:
@@ -205,7 +206,7 @@ def led(folder: Path, count: int, *, failed: Callable[[Told], None]) -> Iterator
     To be entered before torch is imported: from here on this process sees one card.
     """
     if count == 1:
-        yield Ranks()
+        yield ALONE
         return
     crew = Crew(folder, count, failed=failed)
     try:
@@ -217,19 +218,6 @@ def led(folder: Path, count: int, *, failed: Callable[[Told], None]) -> Iterator
 def _visible_cards() -> list[str]:
     shown = os.environ.get("CUDA_VISIBLE_DEVICES", "")  # noqa: TID251  # what was leased
     return [card for card in shown.split(",") if card]
-
-
-def begin_as_child(parent: int) -> None:
-    """Leave stopping to rank 0, and end when it is gone."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_WATCH_SECONDS)
-    os._exit(1)
 
 
 def write_failure(folder: Path, rank: int, told: Told) -> None:

@@ -4,7 +4,10 @@ Knows nothing of training: a recipe asks ``stop.mode`` at each place where it ca
 """
 
 import json
+import os
 import signal
+import threading
+import time
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -12,6 +15,7 @@ from types import FrameType
 from app.jobs.state import EXIT_CANCELLED, EXIT_STOPPED
 
 FILE_NAME = "stop.json"
+_WATCH_SECONDS = 0.5
 
 
 class Leave(StrEnum):
@@ -34,6 +38,19 @@ class Stopped(Exception):  # no error: the way out of a recipe
     def exit_code(self) -> int:
         """The process's exit code."""
         return EXIT_CANCELLED if self.mode is Leave.CANCEL else EXIT_STOPPED
+
+
+def leave_it_to(parent: int) -> None:
+    """Let the parent alone be asked to stop, and end when it is gone."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_WATCH_SECONDS)
+    os._exit(1)
 
 
 class Stop:

@@ -18,20 +18,19 @@ from worker.trainer.keeping import Keeper, TornStep, leave_unless_kept, tell_sub
 from worker.trainer.loading import Loaded, load
 from worker.trainer.optimizing import build_optimizer, set_rate
 from worker.trainer.preparing import prepare
-from worker.trainer.ranks import Ranks
+from worker.trainer.ranks import ALONE, Ranks
 from worker.trainer.recipes import heldout
 from worker.trainer.schedule import timetable
 from worker.trainer.stopping import Stop
 
 
 def train(
-    job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop, ranks: Ranks | None = None
+    job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop, ranks: Ranks = ALONE
 ) -> None:
     """Train as ``job`` says, from the folder's last checkpoint on.
 
     With several ``ranks`` each process trains its share of every step.
     """
-    ranks = ranks or Ranks()
     config, plan = job.run.config, job.run.config.training
     torch.manual_seed(plan.seed)
     leave_unless_kept(stop)
@@ -115,10 +114,10 @@ def one_step(
     config: RunConfig,
     *,
     batch: int | None = None,
-    ranks: Ranks | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[float, float]:
     """Train one step; return its loss per learned token and the gradient's norm before the cut."""
-    size, ranks = batch or config.training.batch_size, ranks or Ranks()
+    size = batch or config.training.batch_size
     learned = torch.tensor(packing.count_trained(rows), device=loaded.device)
     own = ranks.share(rows)
     loaded.model.train()
@@ -147,10 +146,9 @@ def one_batch(loaded: Loaded, rows: Sequence[packing.Row], learned: torch.Tensor
 
 @torch.no_grad()
 def validation_loss(
-    loaded: Loaded, examples: Sequence[Tokens], *, batch: int, ranks: Ranks | None = None
+    loaded: Loaded, examples: Sequence[Tokens], *, batch: int, ranks: Ranks = ALONE
 ) -> float:
     """Return the loss per learned token on the rows held out."""
-    ranks = ranks or Ranks()
     loaded.model.eval()
     learned = torch.tensor(sum(one.trained for one in examples), device=loaded.device)
     own, loss = ranks.share(examples), 0.0

@@ -1,7 +1,6 @@
-"""Splits, overlap, repeats and differences over HTTP: no leak, true counts, both rows shown."""
+"""Splits over HTTP: nothing leaks from one side to the other, and what they rest on stays."""
 
 import hashlib
-import random
 from pathlib import Path
 from typing import Any
 
@@ -14,62 +13,15 @@ from sqlalchemy.orm import Session
 
 from app.auth.models import AuditRow
 from app.datasets import splits
-from app.datasets.alike.similarity import RowSource, TurnsOf, find, read_groups
+from app.datasets.alike.similarity import read_groups
 from app.datasets.models import DatasetSplit, DatasetVersion
-from app.datasets.table import TableReader
 from app.kit.storage import get_storage
 from app.runs import service as runs
 from app.runs.models import Run
 from app.settings import get_settings
+from tests.api.likeness import DATASETS, MIXED, NEAR, made, row, text, url
 from tests.fixtures import builders
 from tests.fixtures.client import Client
-
-DATASETS = "/api/v1/datasets"
-WORDS = [f"word{number}" for number in range(300)]
-
-
-def text(seed: int, length: int = 40) -> str:
-    return " ".join(random.Random(seed).choices(WORDS, k=length))
-
-
-def row(question: str, answer: str, **more: Any) -> dict[str, Any]:
-    return {**builders.conversation(question, answer), **more}
-
-
-def made(session: Session, rows: list[Any], **columns: Any) -> DatasetVersion:
-    """A checked version of these rows, with bands and groups."""
-    version = builders.create_dataset_version(session, content=builders.jsonl(rows), **columns)
-    compare(version)
-    return version
-
-
-def compare(version: DatasetVersion) -> None:
-    storage = get_storage(get_settings())
-    with (
-        storage.open(version.rows_key) as rows,
-        storage.open(version.table_key) as table,
-        storage.open(version.bands_key, "wb") as bands,
-        storage.open(version.groups_key, "wb") as groups,
-    ):
-
-        def read(offset: int, size: int) -> bytes:
-            rows.seek(offset)
-            return rows.read(size)
-
-        source = RowSource(read, TurnsOf("messages"))
-        list(find(source, TableReader(table), bands=bands, groups=groups))
-
-
-def another(session: Session, of: DatasetVersion, rows: list[Any]) -> DatasetVersion:
-    """A second version of the same dataset."""
-    version = made(session, rows)
-    version.dataset_id, version.number = of.dataset_id, 2
-    session.flush()
-    return version
-
-
-def url(version: DatasetVersion, what: str) -> str:
-    return f"{DATASETS}/{version.dataset_id}/{what}"
 
 
 def sides(split: dict[str, Any], session: Session) -> list[int]:
@@ -85,14 +37,6 @@ def groups(version: DatasetVersion) -> list[int]:
         return read_groups(source).tolist()
 
 
-NEAR = text(1) + " more"
-MIXED = [
-    row("First?", text(0), topic="a", part="train"),
-    row("Second?", text(1), topic="b", part="train"),
-    row("Second?", text(1), topic="b", part="train"),
-    row("Second?", NEAR, topic="c", part="Test"),
-    *[row(f"{text(n, 8)}?", text(n), topic="abc"[n % 3], part="train") for n in range(10, 26)],
-]
 WISHES: list[dict[str, Any]] = [
     {"method": "random", "fraction": 0.25, "seed": 7},
     {"method": "group", "column": "topic", "fraction": 0.3},
@@ -319,107 +263,6 @@ def test_a_split_is_deleted_by_who_made_it_unless_a_run_rests_on_it(
     refused = client.delete(url(version, f"splits/{used['id']}"))
     assert (refused.status_code, refused.json()["code"]) == (409, "split_in_use")
     assert "tone" in refused.json()["detail"]
-
-
-def test_overlap_shows_both_rows_and_counts_every_row_once(
-    client: Client, session: Session
-) -> None:
-    version = made(session, MIXED)
-    other = made(session, [row("First?", text(0), topic="a", part="train"), row("Second?", NEAR)])
-
-    first = client.get(
-        url(version, "overlap"), params={"with": other.dataset_id, "limit": 2}
-    ).json()
-    rest = client.get(
-        url(version, "overlap"), params={"with": other.dataset_id, "cursor": first["next"]}
-    ).json()
-
-    assert {name: first[name] for name in ("exact", "near", "rows", "of", "complete")} == {
-        "exact": 1,
-        "near": 3,
-        "rows": 4,
-        "of": len(MIXED),
-        "complete": True,
-    }
-    items = first["items"] + rest["items"]
-    assert [(item["line"], item["with_line"], item["kind"]) for item in items] == [
-        (1, 1, "exact"),
-        (2, 2, "near"),
-        (3, 2, "near"),
-        (4, 2, "near"),
-    ]
-    assert items[1]["row"] == MIXED[1]
-    assert items[1]["with_row"] == row("Second?", NEAR)
-    assert 0.85 <= items[1]["similarity"] < 1
-    assert rest["next"] is None
-
-
-def test_overlap_with_itself_is_refused_and_what_is_not_compared_is_said(
-    client: Client, session: Session
-) -> None:
-    version = made(session, MIXED)
-    new = builders.create_dataset_version(session, content=builders.jsonl(MIXED[:1]))
-
-    itself = client.get(url(version, "overlap"), params={"with": version.dataset_id})
-    half = client.get(url(version, "overlap"), params={"with": new.dataset_id}).json()
-
-    assert (itself.status_code, itself.json()["errors"][0]["field"]) == (422, "with")
-    assert (half["exact"], half["complete"]) == (1, False)
-
-
-def test_repeats_list_copies_and_near_copies_with_their_group(
-    client: Client, session: Session
-) -> None:
-    answer = client.get(url(made(session, MIXED), "repeats")).json()
-
-    assert (answer["rows"], answer["groups"], answer["complete"]) == (2, 1, True)
-    shown = [
-        (item["line"], item["with_line"], item["kind"], item["group_rows"])
-        for item in answer["items"]
-    ]
-    assert shown == [(3, 2, "exact", 3), (4, 2, "near", 3)]
-    assert answer["items"][0]["row"] == answer["items"][0]["with_row"] == MIXED[1]
-
-
-def test_a_difference_shows_rows_as_they_were_and_are(client: Client, session: Session) -> None:
-    version = made(session, MIXED)
-    changed = row("Second?", "Quite another answer.")
-    another(session, version, [*MIXED[:3], changed, *MIXED[5:], row("New?", text(500))])
-
-    found = client.get(url(version, "difference"), params={"from": 1, "to": 2}).json()
-    only = client.get(
-        url(version, "difference"), params={"from": 1, "to": 2, "kind": "added"}
-    ).json()
-
-    counts = {name: found[name] for name in ("added", "removed", "changed", "same")}
-    assert counts == {"added": 1, "removed": 1, "changed": 1, "same": len(MIXED) - 2}
-    assert [item["kind"] for item in found["items"]] == ["changed", "removed", "added"]
-    first = found["items"][0]
-    assert (first["from_line"], first["line"]) == (4, 4)
-    assert (first["from_row"], first["row"]) == (MIXED[3], changed)
-    assert [item["row"]["messages"][0]["content"] for item in only["items"]] == ["New?"]
-    assert only["items"][0]["from_row"] is None
-
-
-def test_a_difference_of_broken_rows_compares_their_bytes(client: Client, session: Session) -> None:
-    good = builders.jsonl(MIXED[:2])
-    version = builders.create_dataset_version(session, content=good + b"{broken\n")
-    other = builders.create_dataset_version(session, content=good + b"{broken\n{worse\n")
-    other.dataset_id, other.number = version.dataset_id, 2
-    session.flush()
-
-    found = client.get(url(version, "difference"), params={"from": 1, "to": 2}).json()
-
-    assert (found["same"], found["added"]) == (3, 1)
-    assert found["items"][0]["row"] == "{worse"
-
-
-def test_what_is_still_checked_is_not_compared(client: Client, session: Session) -> None:
-    version = builders.create_dataset_version(session, status="checking")
-
-    for what in ("repeats", "overlap?with=" + version.dataset_id, "difference?from=1&to=1"):
-        answer = client.get(url(version, what))
-        assert (answer.status_code, answer.json()["code"]) == (409, "dataset_not_checked")
 
 
 def launched(client: Client, session: Session, version: DatasetVersion, split: str) -> Any:
