@@ -1,0 +1,173 @@
+"""Every method on every family of small random models, on a card: trained, saved, loaded again.
+
+    python -m tests.gpu.matrix OUT_DIR [--families llama gemma2] [--methods qlora dora]
+
+Each combination trains ten steps by our trainer, in a process of its own; plain PEFT (Transformers
+alone for a full fine-tuning) then loads the result in the same bits and must find the losses that
+the trainer reported. What is refused is listed with the trainer's sentence. Writes matrix.json
+into OUT_DIR and ends with 1 if a combination fails.
+"""
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from app.jobs.state import EXIT_CODES, EXIT_DONE, FailureKind
+from app.runs.spec import TrainerJob
+from tests.fixtures.tiny_families import FAMILIES, make_family
+from tests.fixtures.tiny_model import rows, write_rows
+from tests.gpu.throughput import WORK, Figures, events
+from tests.worker.trainer_jobs import start, write_job
+
+NF4 = {"quantization": "nf4"}
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+METHODS: Mapping[str, dict[str, Any]] = {
+    "lora": {},
+    "qlora": NF4,
+    "int8": {"quantization": "int8"},
+    "full": {"method": "full"},
+    "dora": {"adapter": {"use_dora": True}},
+    "qdora": {**NF4, "adapter": {"use_dora": True}},
+    "pissa": {"adapter": {"init": "pissa"}},
+    "loftq": {**NF4, "adapter": {"init": "loftq"}},
+    "rslora": {"adapter": {"use_rslora": True}},
+    "lora_plus": {"adapter": {"lora_plus_ratio": 16}},
+    "chosen": {"adapter": {"target_modules": ATTENTION}},
+    "embeddings": {"adapter": {"train_embeddings": True}},
+    "noise": {"adapter": {"dropout": 0.1}, "training": {"neftune_alpha": 5}},
+    "lora_peft": {"engine": "peft"},
+    "qlora_peft": {"engine": "peft", **NF4},
+}
+STEPS, ROWS = 10, 80
+BOUND = 0.02  # of a loss of 2 to 6, all computed in 16 bits, in batches of other shapes
+SECONDS = 280
+
+
+def train(family: str, method: str, *, model: Path, dataset: Path) -> dict[str, Any]:
+    """Train one combination; return how it ended, with its losses, engine and form."""
+    config = METHODS[method]
+    training = {"max_steps": STEPS, "learning_rate": 0.01, "max_length": 256}
+    adapter = {"rank": 8, "alpha": 16, **config.get("adapter", {})}
+    whole = {**config, "training": {**training, **config.get("training", {})}, "adapter": adapter}
+    if config.get("method") == "full":
+        del whole["adapter"]
+        whole["training"]["learning_rate"] = 0.001
+    folder = write_job(
+        WORK / "matrix" / f"{family}-{method}", whole, model=model, dataset=dataset, fresh=True
+    )
+    content = json.loads((folder / "spec.json").read_text())
+    (folder / "spec.json").write_text(json.dumps({**content, "device": "cuda"}))
+    process = start(folder)
+    try:
+        code = process.wait(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return {"folder": str(folder), "ended": f"not within {SECONDS} s"}
+    told = events(folder)
+    losses = [e["values"]["train/loss"] for e in told if "train/loss" in e["values"]]
+    first = told[0]["values"] if told else {}
+    found = {"folder": str(folder), "engine": first.get("engine"), "losses": losses}
+    if code == EXIT_DONE:
+        return found
+    last = told[-1]["values"] if told else {}
+    text = last.get("message") or (folder / "log.txt").read_text()[-600:]
+    is_refused = code == EXIT_CODES[FailureKind.MODEL_UNAVAILABLE]
+    return {**found, "refused" if is_refused else "ended": f"{code}: {text}"[:600]}
+
+
+def largest_gap(folder: Path, model: Path) -> float:
+    """Load the result as anybody would; return how far a loss lies from what was reported."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from worker.trainer.data import encode, read_examples
+    from worker.trainer.loading import quantized
+    from worker.trainer.packing import padded, to_device
+
+    job = TrainerJob.model_validate_json((folder / "spec.json").read_bytes())
+    config, result = job.run.config, folder / "adapter"
+    is_full = config.method == "full"
+    family = json.loads((model / "config.json").read_text())
+    capped = family.get("attn_logit_softcapping")
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        result if is_full else model,
+        dtype=torch.float32 if is_full else torch.bfloat16,
+        device_map={"": 0},
+        quantization_config=quantized(config.quantization, torch.bfloat16),
+        attn_implementation="eager" if capped else "sdpa",
+    )
+    if not is_full:
+        loaded = PeftModel.from_pretrained(loaded, result)
+    loaded.eval()
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    examples = {one.line: one for one in read_examples(Path(job.dataset_file))}
+    gaps = []
+    for line in (folder / "items.jsonl").read_text().splitlines():
+        item = json.loads(line)
+        encoded = encode(tokenizer, examples[item["line"]], assistant_only=True)
+        with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
+            loss = loaded(**to_device(padded([[encoded]], pad=0), "cuda")).loss.item()
+        gaps.append(abs(loss - item["tuned_scores"]["loss"]))
+    return max(gaps, default=math.inf)
+
+
+def verdict(found: dict[str, Any], model: Path) -> bool:
+    """Add what plain PEFT finds; tell whether the combination is as it should be."""
+    if "refused" in found:
+        return True
+    if "ended" in found:
+        return False
+    try:
+        gap = largest_gap(Path(found["folder"]), model)
+    except Exception as error:  # noqa: BLE001  # whatever fails there is a finding
+        found["ended"] = f"plain PEFT: {type(error).__name__}: {error}"[:600]
+        return False
+    found["largest_gap"] = gap
+    return gap <= BOUND and len(found["losses"]) == STEPS
+
+
+def results(
+    pairs: list[tuple[str, str]], models: Mapping[str, Path], dataset: Path, *, at_once: int
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield each combination when it has ended."""
+    with ThreadPoolExecutor(at_once) as pool:
+        begun = {
+            pool.submit(train, family, method, model=models[family], dataset=dataset): (
+                family,
+                method,
+            )
+            for method, family in pairs
+        }
+        for one in as_completed(begun):
+            yield (*begun[one], one.result())
+
+
+def main() -> int:
+    """Train and compare; return 1 if a combination fails."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES)
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--at-once", type=int, default=8)
+    chosen = parser.parse_args()
+    WORK.mkdir(parents=True, exist_ok=True)
+    figures = Figures(chosen.out / "matrix.json")
+    models = {one: make_family(WORK / f"tiny-{one}", one) for one in chosen.families}
+    dataset = write_rows(WORK / "tiny-rows.jsonl", rows(ROWS))
+    pairs = list(product(chosen.methods, chosen.families))
+    for family, method, found in results(pairs, models, dataset, at_once=chosen.at_once):
+        kept = verdict(found, models[family])
+        figures.add(f"{family} {method}", found, kept=kept)
+    return int(figures.broken > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
