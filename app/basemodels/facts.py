@@ -19,6 +19,18 @@ class NotTunable(Exception):  # named as the user reads it
 
 
 @dataclass(frozen=True)
+class Shape:
+    """What of a model decides which engine trains it.
+
+    ``experts`` are those of a layer, 0 where the model is no mixture of experts; ``caps_scores``
+    tells whether attention bends its scores towards a limit.
+    """
+
+    experts: int = 0
+    caps_scores: bool = False
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """What presets, advice, the memory estimate and the models page ask about a model.
 
@@ -38,6 +50,13 @@ class ModelFacts:
     generation_markers: bool
     quantization: str | None = None
     tied_embeddings: bool = False
+    experts: int = 0
+    caps_scores: bool = False
+
+    @property
+    def shape(self) -> Shape:
+        """Return what decides the engine."""
+        return Shape(self.experts, self.caps_scores)
 
     def as_json(self) -> dict[str, Any]:
         """Return what is stored."""
@@ -71,6 +90,7 @@ def read_facts(
     kv_heads = _optional(text, "num_key_value_heads") or heads
     head_size = _optional(text, "head_dim") or hidden // heads
     template = chat_template or _template_of(tokenizer_config)
+    shape = shape_of(text)
     return ModelFacts(
         architecture=_architecture(config),
         hidden_size=hidden,
@@ -84,7 +104,15 @@ def read_facts(
         generation_markers=has_generation_markers(template or ""),
         quantization=_quantization(config),
         tied_embeddings=bool(text.get("tie_word_embeddings", False)),
+        experts=shape.experts,
+        caps_scores=shape.caps_scores,
     )
+
+
+def shape_of(text_config: Mapping[str, Any]) -> Shape:
+    """Return what decides the engine, from the part of config.json that is about text."""
+    experts = _optional(text_config, "num_local_experts", "num_experts", "n_routed_experts") or 0
+    return Shape(experts, bool(text_config.get("attn_logit_softcapping")))
 
 
 def has_generation_markers(template: str) -> bool:

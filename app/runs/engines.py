@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.basemodels.facts import ModelFacts
+from app.basemodels.facts import ModelFacts, Shape
 from app.runs.spec import Objective, RunConfig
 
+PLAIN = Shape()
 AUTO, UNSLOTH, PEFT = "auto", "unsloth", "peft"
 NAMES = {AUTO: "Automatic", UNSLOTH: "Unsloth", PEFT: "PEFT"}
 CUDA, MPS, CPU = "cuda", "mps", "cpu"
@@ -46,22 +47,25 @@ class Engine:
     """An engine: what keeps it from a configuration on a device, and why one would take it."""
 
     name: str
-    lacks: Callable[[RunConfig, str], str | None]
+    lacks: Callable[[RunConfig, str, Shape], str | None]
     praise: str
 
 
-def choose(config: RunConfig, *, device_kind: str) -> Choice:
-    """Return what trains ``config``: the engine it names if that can, else the first that can."""
+def choose(config: RunConfig, *, device_kind: str, shape: Shape = PLAIN) -> Choice:
+    """Return what trains ``config``: the engine it names if that can, else the first that can.
+
+    ``shape`` is the model's.
+    """
     if config.objective is Objective.SIMULATED:
         return Choice(config.engine, "A simulated run trains nothing.")
     if device_kind == AUTO:
         return Choice(config.engine, "Decided when a device takes the run.")
     wanted = next((one for one in ENGINES if one.name == config.engine), None)
-    if wanted and wanted.lacks(config, device_kind) is None:
+    if wanted and wanted.lacks(config, device_kind, shape) is None:
         return Choice(wanted.name, "It is the engine that was asked for.")
     reasons: list[str] = []
     for one in ENGINES:
-        lack = one.lacks(config, device_kind)
+        lack = one.lacks(config, device_kind, shape)
         if lack is None:
             return Choice(one.name, " ".join([*reasons, one.praise]))
         reasons.append(f"{NAMES[one.name]} {lack}.")
@@ -75,9 +79,12 @@ def refusals(
     if config.objective is Objective.SIMULATED:
         return {}
     found: dict[str, str] = {}
-    for check in (_on_this_device, _of_full, _of_adapters, _of_engines):
+    for check in (_on_this_device, _of_full, _of_adapters):
         for field, text in check(config, device_kind):
             found.setdefault(field, text)
+    shape = facts.shape if facts else PLAIN
+    for field, text in _of_engines(config, device_kind, shape):
+        found.setdefault(field, text)
     for rule in (_of_stored, _of_experts):
         for field, text in rule(config, facts):
             found.setdefault(field, text)
@@ -106,7 +113,7 @@ def method_name(config: RunConfig) -> str:
     ]
 
 
-def _unsloth_lacks(config: RunConfig, device_kind: str) -> str | None:
+def _unsloth_lacks(config: RunConfig, device_kind: str, shape: Shape) -> str | None:
     adapter = config.adapter
     named = () if isinstance(adapter.target_modules, str) else adapter.target_modules
     others = sorted(set(named) - UNSLOTH_MODULES)
@@ -117,12 +124,14 @@ def _unsloth_lacks(config: RunConfig, device_kind: str) -> str | None:
         "does not start an adapter by LoftQ over 4-bit weights": adapter.init == "loftq",
         "is not used where embeddings are trained": adapter.train_embeddings is True,
         f"has no kernels for {', '.join(others)}": bool(others),
+        "writes adapters on experts that PEFT does not read": trains_experts(config, shape),
+        "fails on attention with capped scores": shape.caps_scores,
     }
     return next((lack for lack, holds in lacks.items() if holds), None)
 
 
-def _peft_lacks(config: RunConfig, device_kind: str) -> str | None:
-    del config, device_kind
+def _peft_lacks(config: RunConfig, device_kind: str, shape: Shape) -> str | None:
+    del config, device_kind, shape
     return None
 
 
@@ -177,11 +186,11 @@ def _of_adapters(config: RunConfig, device_kind: str) -> Found:
         yield "adapter.init", text
 
 
-def _of_engines(config: RunConfig, device_kind: str) -> Found:
+def _of_engines(config: RunConfig, device_kind: str, shape: Shape) -> Found:
     wanted = next((one for one in ENGINES if one.name == config.engine), None)
     if wanted is None or device_kind == AUTO:
         return
-    lack = wanted.lacks(config, device_kind)
+    lack = wanted.lacks(config, device_kind, shape)
     if lack:
         yield "engine", f"{wanted.name} {lack}; use auto or peft"
 
@@ -198,19 +207,19 @@ def _of_stored(config: RunConfig, facts: ModelFacts | None) -> Found:
         yield "adapter.init", text
 
 
-def trains_experts(config: RunConfig, facts: ModelFacts | None) -> bool:
+def trains_experts(config: RunConfig, shape: Shape) -> bool:
     """Tell whether the adapter is on the experts of a mixture of experts, which lie in one tensor.
 
     ``all-linear`` takes them in; names of other layers leave them out.
     """
-    if config.method == "full" or not getattr(facts, "experts", 0):
+    if config.method == "full" or not shape.experts:
         return False
     chosen = config.adapter.target_modules
     return isinstance(chosen, str) or bool(EXPERTS & set(chosen))
 
 
 def _of_experts(config: RunConfig, facts: ModelFacts | None) -> Found:
-    if not trains_experts(config, facts):
+    if facts is None or not trains_experts(config, facts.shape):
         return
     adapter = config.adapter
     cure = "name the layers of attention in adapter.target_modules, or leave it out"

@@ -104,7 +104,7 @@ def _weights(config: RunConfig, facts: ModelFacts, device_kind: str) -> int:
     if config.quantization == "none":
         return facts.parameters * _weight_bytes(config, device_kind)
     # PEFT prepares a quantized model by turning all that is not quantized into 32 bits.
-    whole = 2 if _is_unsloth(config, device_kind) else 4
+    whole = 2 if _is_unsloth(config, facts, device_kind) else 4
     table = _table(facts)
     return round(table * whole + (facts.parameters - table) * QUANTIZED_BYTES[config.quantization])
 
@@ -115,8 +115,9 @@ def _table(facts: ModelFacts) -> int:
     return min(table, facts.parameters)
 
 
-def _is_unsloth(config: RunConfig, device_kind: str) -> bool:
-    return engines.choose(config, device_kind=device_kind).engine == engines.UNSLOTH
+def _is_unsloth(config: RunConfig, facts: ModelFacts, device_kind: str) -> bool:
+    choice = engines.choose(config, device_kind=device_kind, shape=facts.shape)
+    return choice.engine == engines.UNSLOTH
 
 
 def _weight_bytes(config: RunConfig, device_kind: str) -> int:
@@ -140,7 +141,7 @@ def _activations(config: RunConfig, facts: ModelFacts, device_kind: str, tokens:
         facts.intermediate_size,
     )
     layer = 14 * hidden + 4 * inner  # of a token, while the layer's backward pass is made
-    if not _is_unsloth(config, device_kind):
+    if not _is_unsloth(config, facts, device_kind):
         kept = hidden * facts.layers + layer if twice else layer * facts.layers
         return tokens * (kept * size + facts.vocabulary * 8)
     # It moves a layer's input to the machine's memory, and takes the logits a few at a time.

@@ -163,7 +163,7 @@ def _needed_bits(case: Case, decided: Decided) -> tuple[str, str] | None:
 
 def _engine(case: Case, decided: Decided) -> tuple[str, str]:
     asked = RunConfig.model_validate(nested({**decided, "engine": engines.AUTO}))
-    choice = engines.choose(asked, device_kind=case.device_kind)
+    choice = engines.choose(asked, device_kind=case.device_kind, shape=case.facts.shape)
     return choice.engine, choice.reason
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.basemodels.facts import ModelFacts
+from app.basemodels.facts import ModelFacts, Shape
 from app.runs import engines, presets
 from app.runs.spec import Preset, RunConfig
 
@@ -52,6 +52,39 @@ def test_peft_runs_the_rest_and_the_reason_is_told(fields: dict[str, Any], why: 
     assert why in choice.reason
     named = config(engine="unsloth", **fields)
     assert why in engines.refusals(named, device_kind="cuda")["engine"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "fields", "why"),
+    [
+        (Shape(experts=8), {}, "experts"),
+        (Shape(experts=8), {"quantization": "nf4"}, "experts"),
+        (Shape(caps_scores=True), {}, "capped scores"),
+    ],
+)
+def test_peft_runs_models_that_unsloth_would_break(
+    shape: Shape, fields: dict[str, Any], why: str
+) -> None:
+    choice = engines.choose(config(**fields), device_kind="cuda", shape=shape)
+    assert choice.engine == "peft"
+    assert why in choice.reason
+
+    facts = replace(FACTS, experts=shape.experts, caps_scores=shape.caps_scores)
+    named = config(engine="unsloth", **fields)
+    assert why in engines.refusals(named, device_kind="cuda", facts=facts)["engine"]
+
+
+def test_unsloth_runs_a_mixture_of_experts_whose_attention_alone_is_adapted() -> None:
+    asked = config(adapter__target_modules=["q_proj", "v_proj"])
+    choice = engines.choose(asked, device_kind="cuda", shape=Shape(experts=8))
+    assert choice.engine == "unsloth"
+
+
+def test_what_experts_cannot_have_is_refused_before_the_run_starts() -> None:
+    asked = config(adapter__use_dora=True)
+    facts = replace(FACTS, experts=8)
+    assert "experts" in engines.refusals(asked, device_kind="cuda", facts=facts)["adapter.use_dora"]
+    assert not engines.refusals(asked, device_kind="cuda", facts=FACTS)
 
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])

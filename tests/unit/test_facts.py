@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.basemodels import facts, files
-from app.basemodels.facts import ModelFacts, NotTunable
+from app.basemodels.facts import ModelFacts, NotTunable, Shape
 
 DEMO = Path("app/demo/model")
 CONFIG: dict[str, Any] = {
@@ -86,6 +86,22 @@ def test_parameters_are_summed_over_shards_without_the_state_of_quantization() -
 def test_generation_markers_are_found_however_they_are_spelt(mark: str) -> None:
     assert read(template=f"x {mark} y").generation_markers
     assert not read(template="plain").generation_markers
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        ({}, Shape()),
+        ({"num_local_experts": 8}, Shape(experts=8)),
+        ({"num_experts": 128}, Shape(experts=128)),
+        ({"attn_logit_softcapping": 50.0}, Shape(caps_scores=True)),
+        ({"attn_logit_softcapping": None}, Shape()),
+    ],
+)
+def test_what_decides_the_engine_is_read_from_the_configuration(
+    config: dict[str, Any], shape: Shape
+) -> None:
+    assert read(config).shape == shape
 
 
 def test_weights_in_four_bits_are_known_as_such() -> None:

@@ -15,6 +15,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 
+from app.basemodels.facts import shape_of
 from app.jobs.state import FailureKind
 from app.runs import engines
 from app.runs.spec import Adapter, RunConfig
@@ -98,8 +99,8 @@ def targets(model: Any, wanted: str | tuple[str, ...]) -> tuple[str | list[str],
 
 
 def has_experts(model: Any) -> bool:
-    """Tell whether the model is a mixture of experts that lie in one tensor a layer."""
-    return any(one.ndim == _EXPERTS_NDIM for one in model.parameters())
+    """Tell whether the model is a mixture of experts; 4 bits hide that they lie in one tensor."""
+    return shape_of(model.config.get_text_config().to_dict()).experts > 0
 
 
 def require_plain(adapter: Adapter) -> None:
@@ -192,7 +193,7 @@ def as_difference(
         start = begun.get(name.replace(".weight", ".default.weight"))
         if start is None:
             continue
-        start = start.detach().to("cpu", tensor.dtype)
+        start = start.detach().to(tensor)
         if ".lora_A." in name:
             found[name] = torch.cat([tensor, start], dim=0)
         elif ".lora_B." in name:

@@ -30,7 +30,11 @@ def form_of(model: Any, *, engine: str, pad: int, device: str) -> Form:
 
     ``model`` is transformers' own, or PEFT's around it.
     """
+    mixed = "This model mixes examples that share a row, so each has a row of its own, padded."
+    alone = Form("padded", partial(packing.padded, pad=pad), mixed)
     if engine == "unsloth":
+        if not apart.keeps_apart(model, _tried(packing.flat, device)):
+            return alone
         text = "Batches have no padding; Unsloth keeps their examples apart."
         return Form("flat", packing.flat, text)
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -42,8 +46,7 @@ def form_of(model: Any, *, engine: str, pad: int, device: str) -> Form:
     if apart.keeps_apart(bare, _tried(packing.in_one_row, device)):
         text = "Batches have no padding; a mask keeps their examples apart."
         return Form("in_one_row", packing.in_one_row, text)
-    text = "This model mixes examples that share a row, so each has a row of its own, padded."
-    return Form("padded", partial(packing.padded, pad=pad), text)
+    return alone
 
 
 def _tried(collate: Collate, device: str) -> Callable[[Sequence[Sequence[int]]], dict[str, Any]]:

@@ -16,6 +16,7 @@ from peft import prepare_model_for_kbit_training
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+from app.basemodels.facts import Shape, shape_of
 from app.jobs.state import FailureKind
 from app.runs import engines
 from app.runs.spec import RunConfig, TrainerJob
@@ -83,12 +84,13 @@ class Loaded:
             parameter.data = weights[name].to(parameter.device, parameter.dtype)
 
 
-def engine_of(config: RunConfig, device: str, *, added: int) -> engines.Choice:
+def engine_of(config: RunConfig, device: str, *, added: int, shape: Shape) -> engines.Choice:
     """Return which engine trains, of a model that lacks rows for ``added`` tokens."""
     if not added or config.method == "full":
-        return engines.choose(config, device_kind=device)
+        return engines.choose(config, device_kind=device, shape=shape)
     adapter = config.adapter.model_copy(update={"train_embeddings": True})
-    choice = engines.choose(config.model_copy(update={"adapter": adapter}), device_kind=device)
+    changed = config.model_copy(update={"adapter": adapter})
+    choice = engines.choose(changed, device_kind=device, shape=shape)
     why = f"The tokenizer has {added} tokens that the model has no rows for. {choice.reason}"
     return engines.Choice(choice.engine, why)
 
@@ -101,8 +103,10 @@ def load(job: TrainerJob) -> Loaded:
     dtype = precision(config, job.device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        rows, tokens = table_rows(folder, tokenizer)
-        choice = engine_of(config, job.device, added=tokens - rows)
+        told = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+        rows, tokens = table_rows(folder, tokenizer, rows=told.vocab_size)
+        shape = shape_of(told.to_dict())
+        choice = engine_of(config, job.device, added=tokens - rows, shape=shape)
         if choice.engine == engines.UNSLOTH:
             model = with_unsloth(folder, config, dtype=dtype)
         else:
@@ -131,13 +135,12 @@ def load(job: TrainerJob) -> Loaded:
     )
 
 
-def table_rows(folder: Path, tokenizer: Any) -> tuple[int, int]:
-    """Return how many tokens the model has rows for, and how many it needs.
+def table_rows(folder: Path, tokenizer: Any, *, rows: int) -> tuple[int, int]:
+    """Return how many tokens the model has ``rows`` for, and how many it needs.
 
     A tokenizer class may add a token of its own that no text uses: the tokenizer's file decides.
     """
-    told = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
-    rows, tokens, file = told.vocab_size, len(tokenizer), folder / "tokenizer.json"
+    tokens, file = len(tokenizer), folder / "tokenizer.json"
     if tokens > rows and file.is_file() and Tokenizer.from_file(str(file)).get_vocab_size() <= rows:
         return rows, rows
     return rows, max(tokens, rows)
