@@ -129,6 +129,10 @@ class Training(Part):
     seed: int = Field(
         default=42, ge=0, le=2**31 - 1, description="Everything random follows from it."
     )
+    deterministic: bool = Field(
+        default=False,
+        description="The same bits each time, on the same machine and versions. Slower on cards.",
+    )
 
 
 class Data(Part):

@@ -93,6 +93,7 @@ GROUPS: tuple[tuple[str, tuple[FormField, ...]], ...] = (
             ),
             FormField("training.max_grad_norm", "Gradient limit"),
             FormField("training.seed", "Seed"),
+            FormField("training.deterministic", "The same bits each time", "check"),
         ),
     ),
     (
