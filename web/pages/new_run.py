@@ -28,7 +28,7 @@ from app.preflights import service as preflights
 from app.runs import service as runs
 from app.runs.drafting import Draft, PresetOption, draft
 from app.runs.models import Run
-from app.runs.presets import nested
+from app.runs.presets import DEFAULT, nested
 from app.runs.schemas import DatasetChoice, RunRequest
 from app.runs.spec import Preset, RunConfig, RunSpec
 from app.runs.trying import Mode
@@ -219,7 +219,9 @@ def _groups(
         advice = tuple(item for item in drawn.advice if item.field == field.path)
         is_changed = value != base[field.path]
         field = replace(field, choices=kept) if field.path == SPLIT else field
-        return Control(field, value, is_changed, drawn.reasons.get(field.path, ""), advice)
+        reason = drawn.reasons.get(field.path, "")
+        reason = "" if reason == DEFAULT else reason  # the help text says more
+        return Control(field, value, is_changed, reason, advice)
 
     return tuple((title, tuple(control(field) for field in fields)) for title, fields in GROUPS)
 
