@@ -200,6 +200,13 @@ class Watch(Part):
     gradient_norm: float = Field(
         default=100, gt=0, le=1e9, description="A gradient longer than this is steep."
     )
+    rising_validations: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        description="Validation loss rising so often in a row, while training loss falls, is "
+        "trouble. stop: end, the best weights kept.",
+    )
 
 
 class SimulatedFailure(Part):

@@ -141,6 +141,7 @@ GROUPS: tuple[tuple[str, tuple[FormField, ...]], ...] = (
             FormField("watch.on_trouble", "At trouble", "select", choices=_TROUBLE),
             FormField("watch.loss_steps", "Trouble after", unit="steps"),
             FormField("watch.gradient_norm", "Steep gradient"),
+            FormField("watch.rising_validations", "Rising validations"),
         ),
     ),
 )
