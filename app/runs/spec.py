@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
+MOST_DEVICES = 64
 
 
 class Part(BaseModel):
@@ -260,7 +261,7 @@ class Resources(Part):
     """What a run needs to start."""
 
     devices: int = Field(
-        default=1, ge=1, le=64, description="How many cards of one box share each step."
+        default=1, ge=1, le=MOST_DEVICES, description="How many cards of one box share each step."
     )
     kind: Literal["auto", "cpu", "cuda", "mps"] = Field(
         default="auto",

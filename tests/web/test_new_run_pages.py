@@ -6,6 +6,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.devices import service as devices
+from app.devices.inventory import Found
 from app.runs.models import Run
 from tests.fixtures import builders
 from tests.fixtures.client import Client
@@ -66,3 +68,48 @@ def test_a_run_with_the_same_bits_each_time_is_one_click(
     assert run.spec["config"]["training"]["deterministic"] is True
     again = client.get(f"/runs/new?like={run.id}").text
     assert re.search(r'value="true" checked', control(again, "training.deterministic"))
+
+
+def announce(session: Session, cards: int, *, host: str = "box") -> None:
+    found = [Found(kind="cuda", index=at, name="Card", memory_bytes=2**36) for at in range(cards)]
+    devices.announce(session, host=host, found=found)
+
+
+class TestCards:
+    @pytest.mark.parametrize("cards", [0, 1])
+    def test_nothing_is_asked_where_no_box_has_two(
+        self, client: Client, session: Session, form: dict[str, str], cards: int
+    ) -> None:
+        announce(session, cards)
+        announce(session, cards, host="another")
+        text = client.post("/runs/new/setup", data=form, headers=HTMX).text
+        assert 'name="resources.devices"' not in text
+        assert launched(client, session, form).spec["resources"]["devices"] == 1
+
+    def test_as_many_as_chosen_reach_the_run_and_come_back_with_it(
+        self, client: Client, session: Session, form: dict[str, str]
+    ) -> None:
+        announce(session, 3)
+        text = client.post("/runs/new/setup", data=form, headers=HTMX).text
+        shown = control(text, "resources.devices")
+        assert re.findall(r'<option value="(\d+)"( selected)?', shown) == [
+            ("1", " selected"),
+            ("2", ""),
+            ("3", ""),
+        ]
+        run = launched(client, session, form | {"resources.devices": "2"})
+        assert run.spec["resources"] == {"kind": "cuda", "devices": 2}
+        again = client.get(f"/runs/new?like={run.id}").text
+        assert 'value="2" selected' in control(again, "resources.devices")
+
+    def test_too_many_are_refused_at_the_field_while_the_form_is_filled_in_and_at_launch(
+        self, client: Client, session: Session, form: dict[str, str]
+    ) -> None:
+        announce(session, 2)
+        wish = form | {"resources.devices": "3"}
+        for url, status in (("/runs/new/setup", 200), ("/runs/new", 422)):
+            answer = client.post(url, data=wish, headers=HTMX)
+            assert answer.status_code == status
+            shown = control(answer.text, "resources.devices")
+            assert "o box has 3 NVIDIA cards; the largest has 2" in shown
+        assert session.scalars(select(Run)).all() == []
