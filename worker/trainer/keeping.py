@@ -115,6 +115,7 @@ class Keeper:
         self._saved = (self.state.step, self.state.evaluated)
         if not self._ranks.is_first:
             return
+        self.emitter.phase("training", step=self.state.step, within="saving")
         path = checkpoints.save(self.folder, self.loaded, self.optimizer, self.state)
         if not Watcher.remembering(self.state.watched).is_worried:  # or the good ones would go
             checkpoints.prune(self.folder, keep=self.job.run.config.checkpoints.keep)
