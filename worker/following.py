@@ -115,6 +115,8 @@ def _follow(work: Work, folder: Path, trainer: launch.Trainer, recorder: Recorde
     kill_at, asked = math.inf, None
     while (code := trainer.poll()) is None:
         recorder.poll()
+        if asked is None:
+            recorder.tell_stall()
         _raise_if_fenced(work)
         wish, now = _wish(work), time.monotonic()
         hears = recorder.heard or now > deaf_until or wish == StopMode.CANCEL

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from app.jobs import leasing
 from app.jobs.events import EventType, JobEvent
 from app.kit.db import AWAY, transaction
+from worker import stalling
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +72,7 @@ class Recorder:
         self._pending: list[JobEvent] = []
         self._not_before = 0.0
         self._marks: deque[tuple[float, int]] = deque(maxlen=_PACE_STEPS)
+        self._pulse = stalling.Pulse()
         self.failure: JobEvent | None = None
         self.heard = False
 
@@ -84,6 +86,27 @@ class Recorder:
             self._read()
         if self._pending and time.monotonic() >= self._not_before:
             self._flush()
+
+    def tell_stall(self) -> None:
+        """Store an alert if the trainer stands still, once all it told is. Raises ``Fenced``."""
+        if self._pending or self._pulse.stall(now=time.monotonic()) is None:
+            return
+        self._read()  # what came while something else kept us
+        text = self._pulse.stall(now=time.monotonic())
+        if text is None:
+            return
+        self._pulse.is_told, claim = True, self._claim
+        try:
+            with transaction(self._url) as session:
+                leasing.alert(
+                    session,
+                    job_id=claim.job_id,
+                    attempt=claim.attempt,
+                    code=stalling.CODE,
+                    text=text,
+                )
+        except AWAY as error:
+            log.warning("stall_not_told", job=claim.job_id, error=repr(error)[:200])
 
     def drain(self) -> bool:
         """Store all that is in the file; tell whether that worked. Raises ``Fenced``."""
@@ -110,6 +133,7 @@ class Recorder:
 
     def _notice(self, event: JobEvent) -> None:
         self.heard = True
+        self._pulse.notice(event, now=time.monotonic())
         if event.type is EventType.FAILURE:
             self.failure = event
         if event.type is EventType.METRICS and event.step is not None:

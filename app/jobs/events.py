@@ -17,7 +17,8 @@ class EventType(StrEnum):
     metrics     {metric name: number|null}, ``step`` set
     state       {"status", "reason"?, "failure"?} (by the server or the worker, never the trainer)
     phase       {"phase": loading|preparing|training|evaluating|saving|resumed|…, "total_steps"?,
-                "detail"?}; "resumed" has "step": points after it are void
+                "detail"?, "within"?: validation|saving between two steps}; "resumed" has "step":
+                points after it are void
     log         {"level", "text"}
     checkpoint  {"path", "bytes", "best"?, "eval_loss"?}, ``step`` set
     evaluation  {"evaluation": report.json's content or a summary}

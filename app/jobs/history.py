@@ -69,6 +69,7 @@ class History:
 def read(session: Session, *, job_id: str) -> History:
     """Return what the events of a job tell."""
     statement = select(JobEventRow).where(JobEventRow.job_id == job_id, JobEventRow.type.in_(_TOLD))
+    statement = statement.where(JobEventRow.values["within"].is_(None))  # many, and no phases
     newest = statement.order_by(JobEventRow.seq.desc()).limit(_LIMIT)
     rows = list(reversed(session.scalars(newest).all()))
     attempts = _attempts([row for row in rows if row.type == EventType.STATE])

@@ -203,3 +203,11 @@ def tell_progress(
     values = {"phase": phase, "detail": detail, "progress": job.progress}
     event = JobEvent(seq=0, type=EventType.PHASE, at=utc_now(), values=values)
     service.store_events(session, job, [event])
+
+
+def alert(session: Session, *, job_id: str, attempt: int, code: str, text: str) -> None:
+    """Tell what the worker saw of a trainer that says nothing itself."""
+    job = _held(session, job_id, attempt)
+    values = {"code": code, "text": text}
+    event = JobEvent(seq=0, type=EventType.ALERT, at=utc_now(), step=job.step, values=values)
+    service.store_events(session, job, [event])

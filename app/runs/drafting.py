@@ -17,9 +17,9 @@ from app.runs.advice import Advice
 from app.runs.launching import Chosen
 from app.runs.memory import MemoryEstimate
 from app.runs.schemas import DatasetChoice
-from app.runs.spec import DatasetRef, Preset, Resources, RunConfig, RunSpec
+from app.runs.spec import MOST_DEVICES, DatasetRef, Preset, Resources, RunConfig, RunSpec
 
-TOP_FIELDS = frozenset({"name", "note", "priority", "resources.kind"})
+TOP_FIELDS = frozenset({"name", "note", "priority", "resources.kind", "resources.devices"})
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,20 @@ def _kind(top: Mapping[str, Any]) -> str:
     return kind if kind in ("auto", "cpu", "cuda") else "auto"
 
 
+def _cards(top: Mapping[str, Any]) -> int:
+    text = str(top.get("resources.devices", 1))
+    return int(text) if text.isdecimal() and 1 <= int(text) <= MOST_DEVICES else 1
+
+
+def _too_many(session: Session, cards: int, kind: str) -> dict[str, str]:
+    """Return what speaks against so many cards, by field."""
+    try:
+        launching.require_devices(session, cards, kind=kind)
+    except Invalid as error:
+        return {one.field: one.message for one in error.errors}
+    return {}
+
+
 def _drafted(  # the parts of a form
     session: Session,
     chosen: Chosen,
@@ -105,9 +119,10 @@ def _drafted(  # the parts of a form
 ) -> Draft:
     resolved = presets.resolve(given, case=chosen.case(preset))
     plain = presets.flat(presets.resolve({}, case=chosen.case(preset)).config)
-    config = resolved.config
+    config, cards = resolved.config, _cards(top)
     errors = errors | _readiness(chosen, config) | launching.contradictions(config, chosen=chosen)
-    option = _option(session, chosen, preset, config)
+    errors = errors | _too_many(session, cards, chosen.device_kind)
+    option = _option(session, chosen, preset, config, cards=cards)
     return Draft(
         spec=_spec(chosen, preset=preset, config=config, top=top),
         given=frozenset(name for name in given if plain.get(name) != given[name]),
@@ -120,7 +135,9 @@ def _drafted(  # the parts of a form
         estimated_seconds=option.seconds,
         errors=errors,
         options=[
-            _option(session, chosen, one, presets.resolve({}, case=chosen.case(one)).config)
+            _option(
+                session, chosen, one, presets.resolve({}, case=chosen.case(one)).config, cards=cards
+            )
             for one in Preset
         ],
         device_kind=chosen.device_kind,
@@ -136,7 +153,7 @@ def _spec(chosen: Chosen, *, preset: Preset, config: RunConfig, top: Mapping[str
         base_model=chosen.model.id,
         preset=preset,
         config=config,
-        resources=Resources.model_validate({"kind": chosen.device_kind}),
+        resources=Resources.model_validate({"kind": chosen.device_kind, "devices": _cards(top)}),
         priority=priority if priority in ("low", "normal", "high") else "normal",
         note=str(top.get("note", ""))[:10_000],
     )
@@ -164,7 +181,9 @@ def _readiness(chosen: Chosen, config: RunConfig) -> dict[str, str]:
     return {}
 
 
-def _option(session: Session, chosen: Chosen, preset: Preset, config: RunConfig) -> PresetOption:
+def _option(
+    session: Session, chosen: Chosen, preset: Preset, config: RunConfig, *, cards: int
+) -> PresetOption:
     steps = presets.steps_of(config, examples=chosen.examples, mean_tokens=chosen.mean_tokens)
     size = memory.estimate(
         config,
@@ -172,19 +191,22 @@ def _option(session: Session, chosen: Chosen, preset: Preset, config: RunConfig)
         device_kind=chosen.device_kind,
         available=chosen.memory_bytes,
     )
-    return PresetOption(preset, config, size, steps, _seconds(session, chosen, config, steps))
+    seconds = _seconds(session, chosen, config, steps, cards=cards)
+    return PresetOption(preset, config, size, steps, seconds)
 
 
 def _seconds(
-    session: Session, chosen: Chosen, config: RunConfig, steps: int | None
+    session: Session, chosen: Chosen, config: RunConfig, steps: int | None, *, cards: int
 ) -> float | None:
     """Return the time by the pace of the last finished run of this model that is alike, or None."""
     if steps is None:
         return None
     for run, job in repository.finished_alike(session, chosen.model.id, chosen.device_kind):
-        other = RunSpec.model_validate(run.spec).config
-        seconds = run.summary.get("seconds")
+        spec, seconds = RunSpec.model_validate(run.spec), run.summary.get("seconds")
+        other = spec.config
         if not isinstance(seconds, int | float) or not job.step or not _alike(config, other):
+            continue
+        if spec.resources.devices != cards:
             continue
         pace = seconds / (job.step * _rows_a_step(other))
         return math.ceil(pace * steps * _rows_a_step(config))

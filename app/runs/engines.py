@@ -122,6 +122,7 @@ def _unsloth_lacks(config: RunConfig, device_kind: str, shape: Shape) -> str | N
         "is for adapters, and this is a full fine-tuning": config.method == "full",
         "is used for 4 and 16 bits, not for 8": config.quantization == "int8",
         "does not start an adapter by LoftQ over 4-bit weights": adapter.init == "loftq",
+        "does not promise the same bits twice": config.training.deterministic,
         "is not used where embeddings are trained": adapter.train_embeddings is True,
         f"has no kernels for {', '.join(others)}": bool(others),
         "writes adapters on experts that PEFT does not read": trains_experts(config, shape),

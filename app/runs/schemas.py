@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.kit.schemas import Moment, Schema
-from app.runs.spec import Preset
+from app.runs.spec import MOST_DEVICES, Preset
 
 
 class DatasetChoice(Schema):
@@ -18,7 +18,7 @@ class DatasetChoice(Schema):
 class ResourceRequest(Schema):
     """What a run needs to start; the service says what there is."""
 
-    devices: int = Field(default=1, ge=1, le=64)
+    devices: int = Field(default=1, ge=1, le=MOST_DEVICES)
     kind: Literal["auto", "cpu", "cuda"] = "auto"
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
+MOST_DEVICES = 64
 
 
 class Part(BaseModel):
@@ -129,6 +130,10 @@ class Training(Part):
     seed: int = Field(
         default=42, ge=0, le=2**31 - 1, description="Everything random follows from it."
     )
+    deterministic: bool = Field(
+        default=False,
+        description="The same bits each time, on the same machine and versions. Slower on cards.",
+    )
 
 
 class Data(Part):
@@ -196,6 +201,13 @@ class Watch(Part):
     gradient_norm: float = Field(
         default=100, gt=0, le=1e9, description="A gradient longer than this is steep."
     )
+    rising_validations: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        description="Validation loss rising so often in a row, while training loss falls, is "
+        "trouble. stop: end, the best weights kept.",
+    )
 
 
 class SimulatedFailure(Part):
@@ -249,7 +261,7 @@ class Resources(Part):
     """What a run needs to start."""
 
     devices: int = Field(
-        default=1, ge=1, le=64, description="How many cards of one box share each step."
+        default=1, ge=1, le=MOST_DEVICES, description="How many cards of one box share each step."
     )
     kind: Literal["auto", "cpu", "cuda", "mps"] = Field(
         default="auto",

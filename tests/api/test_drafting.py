@@ -89,3 +89,8 @@ def test_time_is_told_by_the_pace_of_a_run_like_it(
     assert found.steps is not None
     assert found.estimated_seconds is not None
     assert abs(found.estimated_seconds - 0.3 * found.steps) <= 1
+    two = {"resources.devices": 2}
+    other = draft(
+        session, actor=actor, dataset_id=version.dataset_id, base_model_id=model.id, changes=two
+    )
+    assert other.estimated_seconds is None

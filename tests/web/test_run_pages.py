@@ -134,6 +134,30 @@ class TestPage:
         assert "risen for 3 validations" in text
         assert "step 50" in text
 
+    def test_validations_and_saves_without_number_do_not_push_out_what_it_ran_with(
+        self, client: Client, session: Session
+    ) -> None:
+        run = create_run(session, owner=client.actor, status=JobStatus.RUNNING, phase="training")
+        loading = ("phase", None, {"phase": "loading", "ran_with": {"versions": {"torch": "2.13"}}})
+        starting = ("state", None, {"status": "starting"})
+        within = ("phase", 1, {"phase": "training", "within": "validation"})
+        add_events(session, run.job_id, starting, loading, *([within] * 2001))
+        assert "What it ran with" in client.get(f"/runs/{run.id}").text
+
+    def test_a_rising_validation_loss_is_said_once_and_stays_when_the_run_is_over(
+        self, client: Client, session: Session
+    ) -> None:
+        told = {"code": "validation_rising", "text": "It has risen 3 times in a row."}
+        curve: dict[int, float | None] = {25: 1.2, 50: 0.9, 75: 0.95, 100: 1.0, 125: 1.1}
+        for status, times in ((JobStatus.RUNNING, 0), (JobStatus.SUCCEEDED, 1)):
+            run = create_run(session, owner=client.actor, status=status)
+            add_points(session, run.job_id, "eval/loss", curve)
+            starting = ("state", None, {"status": "starting"})
+            add_events(session, run.job_id, starting, ("alert", 125, told))
+            text = client.get(f"/runs/{run.id}/alerts").text
+            assert text.count("It has risen 3 times in a row.") == times
+            assert text.count("risen for 3 validations") == 1 - times
+
     def test_a_setting_tells_why_it_has_its_value(self, client: Client, session: Session) -> None:
         run = create_run(session, owner=client.actor)
         run.reasons = {"training.learning_rate": "You chose this.", "adapter.rank": "A <reason>."}

@@ -12,6 +12,7 @@ from worker.trainer.emitter import Emitter
 from worker.trainer.failures import TrainerError
 from worker.trainer.stopping import Stop
 
+RISING = "validation_rising"
 CONFIG: dict[str, Any] = {
     "adapter": {"rank": 4, "alpha": 8},
     "training": {
@@ -211,3 +212,24 @@ def breaks_at(monkeypatch: pytest.MonkeyPatch, calls: set[int]) -> None:
         return (float("nan") if made[0] in calls else loss), norm
 
     monkeypatch.setattr(sft, "one_step", one_step)
+
+
+@pytest.mark.parametrize(("wish", "last"), [("alert", 6), ("stop", 4)])
+def test_validation_that_only_gets_worse_is_told_and_ends_the_run_if_it_is_to_stop(
+    tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch, *, wish: str, last: int
+) -> None:
+    from worker.trainer.recipes import sft
+
+    worse = iter(range(100))
+    monkeypatch.setattr(sft, "validation_loss", lambda *_, **__: 1.0 + next(worse))
+    config = {
+        **CONFIG,
+        "watch": {"on_trouble": wish, "rising_validations": 3},
+        "evaluation": {"every_steps": 1},
+        "checkpoints": {"every_steps": 3},
+    }
+    train(write_job(tmp_path, config, model=inputs.model, dataset=inputs.dataset))
+    assert "3 times in a row, from 2 at step 1 to 5 at step 4" in alerts(tmp_path)[RISING]
+    assert max(series(tmp_path, "train/loss")) == last
+    if wish == "stop":
+        assert "No better validation since step 1" in alerts(tmp_path)["early_stop"]

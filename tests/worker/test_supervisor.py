@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 
@@ -14,6 +15,7 @@ from app.jobs.state import FailureKind, JobStatus, StopMode
 from app.kit.db import transaction
 from tests.worker.box import Box, assert_whole, kill, trainers
 from tests.worker.conftest import Serving
+from worker import stalling
 from worker.launch import child_environment
 from worker.verdict import Ending, judge
 
@@ -160,3 +162,18 @@ def test_the_kernels_oom_killer_is_told_from_any_other_kill() -> None:
     assert killed.failure is not None
     assert killed.failure["kind"] == FailureKind.OUT_OF_MEMORY
     assert judge(Ending(137)).lost
+
+
+def test_a_trainer_that_stands_still_is_told_once(
+    box: Box, serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stalling, "LEAST_SECONDS", 0.5)
+    job_id = box.submit(steps=100, step_seconds=0.01, hang_at_step=30)
+    thread = serving()
+    box.wait_for_step(job_id, 29)
+    time.sleep(1.5)
+    _stop(box, job_id, StopMode.CANCEL)
+    thread.join()
+    alerts = [event for event in box.events(job_id) if event.type is EventType.ALERT]
+    assert [(one.values["code"], one.step) for one in alerts] == [("stalled", 29)]
+    assert box.job(job_id).status == JobStatus.CANCELLED

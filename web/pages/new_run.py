@@ -22,15 +22,16 @@ from app.datasets import splits
 from app.datasets.models import DatasetVersion
 from app.datasets.service import DatasetView
 from app.dependencies import CurrentUser, Member, SessionDep
+from app.devices import service as devices
 from app.errors import AppError
 from app.kit.pagination import PageRequest
 from app.preflights import service as preflights
 from app.runs import service as runs
 from app.runs.drafting import Draft, PresetOption, draft
 from app.runs.models import Run
-from app.runs.presets import nested
-from app.runs.schemas import DatasetChoice, RunRequest
-from app.runs.spec import Preset, RunConfig, RunSpec
+from app.runs.presets import DEFAULT, nested
+from app.runs.schemas import DatasetChoice, ResourceRequest, RunRequest
+from app.runs.spec import MOST_DEVICES, Preset, RunConfig, RunSpec
 from app.runs.trying import Mode
 from web.forms import Form, flat, read_form, with_error
 from web.htmx import HtmxDep, Toast, hx_redirect
@@ -43,6 +44,7 @@ from web.shell import ShellDep
 router = APIRouter(prefix="/runs")
 _CHOICES = PageRequest(limit=1000)
 EXCLUDE = "data.exclude_problem_rows"
+CARDS = "resources.devices"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Choice:
     name: str = ""
     priority: str = "normal"
     note: str = ""
+    cards: int = 1
     changed: Mapping[str, Any] | None = None
     preflight: str = ""
     mode: str = Mode.CHECK.value
@@ -101,6 +104,7 @@ class Setup:
     presets: tuple[PresetCard, ...]
     groups: tuple[tuple[str, tuple[Control, ...]], ...]
     base: str
+    most_cards: int = 0
     modes: tuple[tuple[str, str], ...] = MODES
     result: Result = field(default_factory=Result)
 
@@ -108,6 +112,12 @@ class Setup:
     def is_open(self) -> bool:
         """Tell whether the settings are unfolded: one differs from the preset, or is wrong."""
         return bool(self.changes) or not FIELDS.keys().isdisjoint(self.form.errors)
+
+    @property
+    def cards(self) -> tuple[tuple[int, str], ...]:
+        """Return the numbers of cards to choose from; none where there is only one."""
+        most = max(self.most_cards, self.choice.cards)
+        return tuple((count, str(count)) for count in range(1, most + 1)) if most > 1 else ()
 
     @property
     def changes(self) -> int:
@@ -159,6 +169,7 @@ def setup_of(session: Session, actor: Actor, choice: Choice, form: Form | None =
         presets=tuple(PresetCard(*_PRESETS[option.preset], option) for option in drawn.options),
         groups=_groups(drawn, base, choice, _splits(session, version)),
         base=json.dumps(base),
+        most_cards=devices.most_at_once(session, "cuda"),
         result=result_in_form(session, choice.preflight, drawn.spec),
     )
 
@@ -187,7 +198,7 @@ def _draft(session: Session, actor: Actor, choice: Choice, own: Mapping[str, Any
         dataset_id=choice.dataset or None,
         base_model_id=choice.base_model or None,
         preset=choice.preset,
-        changes=own,
+        changes={**own, CARDS: choice.cards},
         dataset_version=choice.version,
     )
 
@@ -219,7 +230,9 @@ def _groups(
         advice = tuple(item for item in drawn.advice if item.field == field.path)
         is_changed = value != base[field.path]
         field = replace(field, choices=kept) if field.path == SPLIT else field
-        return Control(field, value, is_changed, drawn.reasons.get(field.path, ""), advice)
+        reason = drawn.reasons.get(field.path, "")
+        reason = "" if reason == DEFAULT else reason  # the help text says more
+        return Control(field, value, is_changed, reason, advice)
 
     return tuple((title, tuple(control(field) for field in fields)) for title, fields in GROUPS)
 
@@ -244,10 +257,15 @@ def posted_choice(data: FormData) -> Choice:
         name=values.get("name", ""),
         priority=values.get("priority", "normal"),
         note=values.get("note", ""),
+        cards=_count(values.get(CARDS, "")),
         changed={} if values.get("reset") else own,
         preflight=values.get("preflight", ""),
         mode=values.get("mode", Mode.CHECK.value),
     )
+
+
+def _count(text: str) -> int:
+    return int(text) if text.isdecimal() and 1 <= int(text) <= MOST_DEVICES else 1
 
 
 def tried(choice: Choice, preflight_id: str) -> Choice:
@@ -281,6 +299,7 @@ def _of_spec(spec: RunSpec) -> Choice:
         name=spec.name,
         priority=spec.priority,
         note=spec.note,
+        cards=spec.resources.devices,
         changed={**values, EXCLUDE: spec.config.data.exclude_problem_rows},
     )
 
@@ -317,6 +336,7 @@ def request_of(choice: Choice) -> RunRequest:
         base_model=choice.base_model,
         preset=choice.preset,
         config=nested(choice.own),
+        resources=ResourceRequest(devices=choice.cards),
         priority=choice.priority,  # pyright: ignore[reportArgumentType]  # checked by the schema
         note=choice.note,
     )

@@ -51,6 +51,11 @@ _FIT = (
     ("balanced", "Find a balance"),
     ("small", "Find the smallest"),
 )
+_TROUBLE = (
+    ("alert", "Say so"),
+    ("stop", "Stop the run"),
+    ("rollback", "Go back, half the rate"),
+)
 _AUTO = (("auto", "Automatic"), ("true", "On"), ("false", "Off"))
 GROUPS: tuple[tuple[str, tuple[FormField, ...]], ...] = (
     (
@@ -93,6 +98,7 @@ GROUPS: tuple[tuple[str, tuple[FormField, ...]], ...] = (
             ),
             FormField("training.max_grad_norm", "Gradient limit"),
             FormField("training.seed", "Seed"),
+            FormField("training.deterministic", "The same bits each time", "check"),
         ),
     ),
     (
@@ -132,6 +138,10 @@ GROUPS: tuple[tuple[str, tuple[FormField, ...]], ...] = (
             FormField("evaluation.early_stopping_patience", "Stop after worse", optional=True),
             FormField("checkpoints.every_steps", "Save every", unit="steps", optional=True),
             FormField("checkpoints.keep", "Checkpoints kept"),
+            FormField("watch.on_trouble", "At trouble", "select", choices=_TROUBLE),
+            FormField("watch.loss_steps", "Trouble after", unit="steps"),
+            FormField("watch.gradient_norm", "Steep gradient"),
+            FormField("watch.rising_validations", "Rising validations"),
         ),
     ),
 )

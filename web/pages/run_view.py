@@ -28,6 +28,7 @@ from web.pages.run_fields import FIELDS, GROUPS, value_at
 
 LOG_LINES, LOG_LINES_FAILED = 12, 40
 _RISING = 3  # validations above the best before the page says so
+_TOLD_AS_RISING = "validation_rising"  # the watch's alert of the same
 _STARTING = ("Starting", "The trainer starts on its device.")
 _RUNNING = {
     "trying": ("Trying", "A few real steps show whether it fits, before it starts."),
@@ -233,12 +234,9 @@ def said(view: RunView) -> tuple[str, str]:
 def alerts_of(session: Session, actor: Actor, view: RunView) -> Alerts:
     """Gather the alerts of the last attempt."""
     past = history.read(session, job_id=view.job.id)
-    return Alerts(
-        view,
-        past.alerts,
-        _rising(session, view) if view.status is JobStatus.RUNNING else None,
-        may_change(actor, view),
-    )
+    rising = _rising(session, view) if view.status is JobStatus.RUNNING else None
+    told = tuple(one for one in past.alerts if not (rising and one.code == _TOLD_AS_RISING))
+    return Alerts(view, told, rising, may_change(actor, view))
 
 
 def _rising(session: Session, view: RunView) -> Rising | None:

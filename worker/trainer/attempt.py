@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from app.jobs.state import EXIT_CODES, EXIT_DONE, FailureKind
 from app.runs.spec import Objective, RunConfig, TrainerJob
-from worker.trainer import failures, provenance, ranks
+from worker.trainer import determinism, failures, provenance, ranks
 from worker.trainer.emitter import Emitter, Silent
 from worker.trainer.stopping import Stop, Stopped, leave_it_to
 
@@ -59,7 +59,7 @@ def settled(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> T
     """Return the job as it trains: with what a preflight changes of it, if it asks for one."""
     if job.run.config.fit == "off":
         return job
-    prepare_environment()
+    prepare_environment(job.run.config)
     from worker.trainer import before  # it starts this program again, for each try
 
     return before.settle(job, folder=folder, emitter=emitter, stop=stop)
@@ -72,7 +72,7 @@ def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> Non
 
         simulated.train(job, folder=folder, emitter=emitter, stop=stop)
         return
-    prepare_environment()
+    prepare_environment(job.run.config)
     emitter.phase("loading", ran_with=provenance.ran_with(job))
 
     def failed(told: ranks.Told) -> None:
@@ -99,10 +99,10 @@ def _recipe(
 def follow(folder: Path, rank: int, count: int) -> int:
     """Train a share of every step of a run that another process leads; return the exit code."""
     leave_it_to(os.getppid())
-    prepare_environment()
     config: RunConfig | None = None
     try:
         job = read_job(folder)
+        prepare_environment(job.run.config)
         if job.run.config.fit != "off":
             from worker.trainer import before
 
@@ -120,8 +120,8 @@ def follow(folder: Path, rank: int, count: int) -> int:
     return EXIT_DONE
 
 
-def prepare_environment() -> None:
-    """Set what the training libraries read once, when they are imported."""
+def prepare_environment(config: RunConfig) -> None:
+    """Set what the training libraries read once, when they are imported or CUDA starts."""
     environment = os.environ  # noqa: TID251  # torch has no other door for these
     threads = environment.get("TUNEBOX_TRAINER_THREADS") or str(os.cpu_count() or 1)
     fixed = {
@@ -135,7 +135,7 @@ def prepare_environment() -> None:
         "UNSLOTH_COMPILE_LOCATION": str(Path.home() / ".cache" / "tunebox" / "unsloth"),
         "TOKENIZERS_PARALLELISM": "false",
     }
-    environment.update(fixed)
+    environment.update(fixed | determinism.environment(config))
 
 
 def fail(error: BaseException, *, config: RunConfig | None, emitter: Emitter) -> int:

@@ -43,6 +43,7 @@ class State:
     batch_size: int | None = None  # of a batch, where memory did not do for the spec's
     settings: dict[str, Any] | None = None  # with which the last step was made
     watched: dict[str, Any] | None = None  # what the watcher has seen
+    given_up: bool = False  # by the watch: validation only gets worse
     rate_factor: float = 1.0  # on the learning rate; less after it went back
 
     def note_validation(self, loss: float) -> None:

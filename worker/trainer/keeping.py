@@ -115,6 +115,7 @@ class Keeper:
         self._saved = (self.state.step, self.state.evaluated)
         if not self._ranks.is_first:
             return
+        self.emitter.phase("training", step=self.state.step, within="saving")
         path = checkpoints.save(self.folder, self.loaded, self.optimizer, self.state)
         if not Watcher.remembering(self.state.watched).is_worried:  # or the good ones would go
             checkpoints.prune(self.folder, keep=self.job.run.config.checkpoints.keep)
@@ -227,9 +228,19 @@ class Keeper:
         self.save()  # so that a run that is killed now goes on with half the rate too
 
     def tell_validation(self, loss: float, figures: dict[str, float | None]) -> None:
-        """Tell a validation; remember the best. ``figures`` are told with it, the loss among them."""
-        self.emitter.metrics(figures, step=self.state.step)
-        self.state.note_validation(loss)
+        """Tell a validation; remember the best. ``figures`` are told with it, the loss among them.
+
+        Where it only gets worse, that is told, and ends the run if the spec says so.
+        """
+        state, plan = self.state, self.job.run.config.watch
+        self.emitter.metrics(figures, step=state.step)
+        state.note_validation(loss)
+        watcher = Watcher.remembering(state.watched)
+        trouble = watcher.look_at_validation(plan, step=state.step, loss=loss)
+        state.watched = watcher.remembered()
+        if trouble:
+            self.emitter.alert(trouble.code, f"{trouble.text}.")
+            state.given_up = plan.on_trouble == "stop"
 
     def conclude(self) -> None:
         """Put the best weights back if it gave up, and write the result."""

@@ -20,7 +20,7 @@ from app.basemodels.facts import Shape, shape_of
 from app.jobs.state import FailureKind
 from app.runs import engines
 from app.runs.spec import RunConfig, TrainerJob
-from worker.trainer import adapters, packing
+from worker.trainer import adapters, determinism, packing
 from worker.trainer.failures import TrainerError, classify
 from worker.trainer.forming import Form, form_of
 
@@ -100,6 +100,7 @@ def load(job: TrainerJob) -> Loaded:
     config, folder = job.run.config, Path(job.base_model_folder)
     check_folder(folder)
     check_bits(config, job.device)
+    determinism.settle(config)
     dtype = precision(config, job.device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

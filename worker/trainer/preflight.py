@@ -90,7 +90,7 @@ def main(folder: Path) -> int:
     try:
         job = attempt.read_job(folder)
         config = job.run.config
-        attempt.prepare_environment()
+        attempt.prepare_environment(config)
         ask = Ask.model_validate_json((folder / trial.ASK_NAME).read_bytes())
         found = search(job, ask, folder=folder, emitter=emitter, stop=stop)
         write_whole(folder / FILE_NAME, json.dumps(found.as_json()).encode())

@@ -33,6 +33,7 @@ def ran_with(job: TrainerJob) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **_versions()},
         "product": _product(),
         "machine": {"system": platform.platform(), **(_card() if job.device == "cuda" else {})},
+        "computing": {"deterministic": "yes" if job.run.config.training.deterministic else "no"},
         "hashes": {
             "model": _model_hash(folder),
             "tokenizer": _file_hash(folder / "tokenizer.json"),

@@ -42,6 +42,7 @@ class Standing(Protocol):
     evaluated: int
     best_step: int | None
     worse: int
+    given_up: bool
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,13 @@ class Timetable:
 
     def saves(self, at: Standing) -> bool:
         """Tell whether a checkpoint is due: by its interval, at the end, or of a better loss."""
-        improved = at.best_step == at.step and self.patience is not None
+        may_give_up = self.patience is not None or self.config.watch.on_trouble == "stop"
+        improved = at.best_step == at.step and may_give_up
         return at.step > 0 and (at.step % self.save_every == 0 or at.step == self.total or improved)
 
     def gives_up(self, at: Standing) -> bool:
-        """Tell whether the validation loss has not fallen for as long as the spec waits."""
-        return self.patience is not None and at.worse >= self.patience
+        """Tell whether validation has not become better for as long as the spec waits."""
+        return at.given_up or (self.patience is not None and at.worse >= self.patience)
 
 
 def timetable(config: RunConfig, *, steps_in_epoch: int) -> Timetable:

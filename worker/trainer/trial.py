@@ -63,7 +63,7 @@ def main(folder: Path) -> int:
     job: TrainerJob | None = None
     try:
         job = attempt.read_job(folder)
-        attempt.prepare_environment()
+        attempt.prepare_environment(job.run.config)
         found = tried(job, folder, emitter, limit=limit(folder))
     except BaseException as error:
         traceback.print_exc()

@@ -1,12 +1,13 @@
-"""Signs that a run goes wrong: no number any more, a loss that left its band, steep gradients. Pure.
+"""Signs that a run goes wrong: no number, a loss that left its band, steep gradients, overfitting. Pure.
 
-Looks at one step after the other; what it remembers is a part of the run's state, so that a run
+Looks at one step and one validation after the other; what it remembers is a part of the run's state, so that a run
 that goes on judges as an undisturbed one. Knows nothing of what is done about it.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -36,6 +37,10 @@ class Watcher:
     losses: list[float] = field(default_factory=list[float])
     above: int = 0  # steps in a row above the band
     steep: int = 0  # steps in a row with a steep gradient
+    trained: tuple[float, int] = (0.0, 0)  # sum and number of the losses since the last validation
+    validations: list[tuple[int, float, float]] = field(
+        default_factory=list[tuple[int, float, float]]
+    )  # the last ones: step, loss, mean training loss before it
 
     @classmethod
     def remembering(cls, seen: Mapping[str, Any] | None) -> "Watcher":
@@ -58,7 +63,29 @@ class Watcher:
         if any(one is not None and not math.isfinite(one) for one in (loss, norm)):
             text = f"step {step}: loss {loss}, gradient norm {norm}"
             return Trouble("not_finite", text, step, is_end=True)
+        if loss is not None:
+            self.trained = (self.trained[0] + loss, self.trained[1] + 1)
         return self._loss(plan, step, loss) or self._norm(plan, step, norm)
+
+    def look_at_validation(self, plan: Watch, *, step: int, loss: float) -> Trouble | None:
+        """Judge a validation: trouble if its loss has risen so often while the training's fell."""
+        total, count = self.trained
+        self.trained = (0.0, 0)
+        if not count or not math.isfinite(loss):
+            return None
+        kept = [*self.validations, (step, loss, total / count)][-plan.rising_validations - 1 :]
+        self.validations = kept
+        (since, first, before), (_, _, after) = kept[0], kept[-1]
+        rises = all(one[1] < next_one[1] for one, next_one in pairwise(kept))
+        if len(kept) <= plan.rising_validations or not rises or after >= before:
+            return None
+        self.validations = kept[-1:]
+        text = (
+            f"The validation loss has risen {plan.rising_validations} times in a row, from "
+            f"{first:.4g} at step {since} to {loss:.4g} at step {step}, while the training loss "
+            f"fell from {before:.4g} to {after:.4g}: the run learns its examples by heart"
+        )
+        return Trouble("validation_rising", text, since)
 
     def _loss(self, plan: Watch, step: int, loss: float | None) -> Trouble | None:
         if loss is None:

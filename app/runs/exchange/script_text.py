@@ -30,6 +30,9 @@ MODEL, DATASET = Path(sys.argv[1]), Path(sys.argv[2])
 TRAINING, ADAPTER = CONFIG["training"], CONFIG["adapter"]
 SEED, LENGTH, IGNORED = TRAINING["seed"], TRAINING["max_length"], -100
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if TRAINING["deterministic"]:
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
 
 # Rows, with the names and parts of turns that chat templates know
 ROLES = {"developer": "system", "function": "tool"}

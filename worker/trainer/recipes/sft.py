@@ -67,6 +67,7 @@ def train(
     while True:
         wish = ranks.agree(stop.mode)
         if data.validation and times.validates(state) and not wish:
+            emitter.phase("training", step=state.step, within="validation")
             loss = validation_loss(loaded, data.validation, batch=plan.batch_size, ranks=ranks)
             figures = {"eval/loss": loss, "eval/perplexity": heldout.perplexity(loss)}
             keeper.tell_validation(loss, figures)

@@ -1,0 +1,115 @@
+"""The new-run form: its settings reach the run, and come back when it is launched again."""
+
+import re
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.devices import service as devices
+from app.devices.inventory import Found
+from app.runs.models import Run
+from tests.fixtures import builders
+from tests.fixtures.client import Client
+
+HTMX = {"HX-Request": "true", "HX-Request-Type": "partial"}
+WISH = {"watch.on_trouble": "rollback", "watch.loss_steps": "5", "watch.gradient_norm": "50"}
+
+
+@pytest.fixture
+def form(session: Session) -> dict[str, str]:
+    """What the form posts for a dataset and a model."""
+    version = builders.create_dataset_version(session)
+    model = builders.create_base_model(session)
+    return {"dataset": version.dataset_id, "base_model": model.id, "base": "{}"}
+
+
+def launched(client: Client, session: Session, form: dict[str, str]) -> Run:
+    answer = client.post("/runs/new", data=form)
+    assert answer.status_code == 303, answer.text
+    return session.scalars(select(Run)).one()
+
+
+def control(text: str, name: str) -> str:
+    """Return the part of a page from a field's control to the next field."""
+    return text.split(f'data-field="{name}"')[1].split("data-field=", maxsplit=1)[0]
+
+
+class TestWatch:
+    def test_what_is_done_at_trouble_reaches_the_run_and_comes_back_with_it(
+        self, client: Client, session: Session, form: dict[str, str]
+    ) -> None:
+        run = launched(client, session, form | WISH)
+        watch = run.spec["config"]["watch"]
+        assert watch | {"on_trouble": "rollback", "loss_steps": 5, "gradient_norm": 50} == watch
+        again = client.get(f"/runs/new?like={run.id}").text
+        assert 'value="rollback" selected' in control(again, "watch.on_trouble")
+        assert 'value="5"' in control(again, "watch.loss_steps")
+        assert 'value="50"' in control(again, "watch.gradient_norm")
+
+    def test_each_field_says_what_it_does(self, client: Client, form: dict[str, str]) -> None:
+        text = client.post("/runs/new/setup", data=form, headers=HTMX).text
+        assert "good checkpoints kept" in control(text, "watch.on_trouble")
+        assert 'value="alert" selected' in control(text, "watch.on_trouble")
+
+    def test_a_wrong_value_comes_back_at_its_field(
+        self, client: Client, session: Session, form: dict[str, str]
+    ) -> None:
+        answer = client.post("/runs/new", data=form | {"watch.loss_steps": "0"}, headers=HTMX)
+        assert answer.status_code == 422
+        assert 'aria-invalid="true"' in control(answer.text, "watch.loss_steps")
+        assert session.scalars(select(Run)).all() == []
+
+
+def test_a_run_with_the_same_bits_each_time_is_one_click(
+    client: Client, session: Session, form: dict[str, str]
+) -> None:
+    run = launched(client, session, form | {"training.deterministic": "true"})
+    assert run.spec["config"]["training"]["deterministic"] is True
+    again = client.get(f"/runs/new?like={run.id}").text
+    assert re.search(r'value="true" checked', control(again, "training.deterministic"))
+
+
+def announce(session: Session, cards: int, *, host: str = "box") -> None:
+    found = [Found(kind="cuda", index=at, name="Card", memory_bytes=2**36) for at in range(cards)]
+    devices.announce(session, host=host, found=found)
+
+
+class TestCards:
+    @pytest.mark.parametrize("cards", [0, 1])
+    def test_nothing_is_asked_where_no_box_has_two(
+        self, client: Client, session: Session, form: dict[str, str], cards: int
+    ) -> None:
+        announce(session, cards)
+        announce(session, cards, host="another")
+        text = client.post("/runs/new/setup", data=form, headers=HTMX).text
+        assert 'name="resources.devices"' not in text
+        assert launched(client, session, form).spec["resources"]["devices"] == 1
+
+    def test_as_many_as_chosen_reach_the_run_and_come_back_with_it(
+        self, client: Client, session: Session, form: dict[str, str]
+    ) -> None:
+        announce(session, 3)
+        text = client.post("/runs/new/setup", data=form, headers=HTMX).text
+        shown = control(text, "resources.devices")
+        assert re.findall(r'<option value="(\d+)"( selected)?', shown) == [
+            ("1", " selected"),
+            ("2", ""),
+            ("3", ""),
+        ]
+        run = launched(client, session, form | {"resources.devices": "2"})
+        assert run.spec["resources"] == {"kind": "cuda", "devices": 2}
+        again = client.get(f"/runs/new?like={run.id}").text
+        assert 'value="2" selected' in control(again, "resources.devices")
+
+    def test_too_many_are_refused_at_the_field_while_the_form_is_filled_in_and_at_launch(
+        self, client: Client, session: Session, form: dict[str, str]
+    ) -> None:
+        announce(session, 2)
+        wish = form | {"resources.devices": "3"}
+        for url, status in (("/runs/new/setup", 200), ("/runs/new", 422)):
+            answer = client.post(url, data=wish, headers=HTMX)
+            assert answer.status_code == status
+            shown = control(answer.text, "resources.devices")
+            assert "o box has 3 NVIDIA cards; the largest has 2" in shown
+        assert session.scalars(select(Run)).all() == []
