@@ -6,6 +6,7 @@ Knows roles, labels and texts only; nothing is patched. One box serves all tests
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -15,6 +16,7 @@ from tests.browser.screenshots import PAGES, SECTIONS, enter
 
 AXE = Path("web/node_modules/axe-core/axe.min.js")
 expect.set_options(timeout=60_000)  # two cores, busy with other tests
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 SLOW = 300_000  # ms: a training on two busy cores
 
 pytestmark = [
@@ -142,16 +144,12 @@ def test_the_keyboard_alone_launches_a_run(page: Page, box: Box) -> None:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_no_page_has_a_serious_barrier_or_scrolls_sideways(
-    *, page: Page, box: Box, chrome: Browser, width: int, theme: str
+    *, page: Page, box: Box, chrome: Browser, width: int
 ) -> None:
     """Looks at every page with axe, in both widths and themes."""
-    state = page.context.storage_state()
     context = chrome.new_context(
-        viewport={"width": width, "height": 844},
-        color_scheme="dark" if theme == "dark" else "light",
-        storage_state=state,
+        viewport={"width": width, "height": 844}, storage_state=page.context.storage_state()
     )
     seen = context.new_page()
     runs = page.request.get(f"{box.url}/api/v1/runs").json()["items"]
@@ -165,16 +163,18 @@ def test_no_page_has_a_serious_barrier_or_scrolls_sideways(
     wrong: list[str] = []
     for address in addresses:
         seen.goto(box.url + address)
-        seen.wait_for_timeout(300)
-        if seen.evaluate("document.documentElement.scrollWidth > innerWidth"):
-            wrong.append(f"{address} scrolls sideways")
         seen.evaluate(AXE.read_text())
-        found = seen.evaluate("axe.run().then(result => result.violations)")
-        wrong += [
-            f"{address}: {item['id']}: {item['nodes'][0]['html'][:160]}"
-            for item in found
-            if item["impact"] in {"serious", "critical"}
-        ]
+        for theme in THEMES:
+            seen.emulate_media(color_scheme=theme)
+            seen.wait_for_timeout(300)
+            if seen.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                wrong.append(f"{address}, {theme}: scrolls sideways")
+            found = seen.evaluate("axe.run().then(result => result.violations)")
+            wrong += [
+                f"{address}, {theme}: {item['id']}: {item['nodes'][0]['html'][:160]}"
+                for item in found
+                if item["impact"] in {"serious", "critical"}
+            ]
     context.close()
     assert wrong == []
 

@@ -10,6 +10,8 @@ from app.runs.spec import RunConfig
 from tests.worker.trainer_jobs import Inputs, events, make_inputs, run, series, write_job
 from worker.trainer import attempt, determinism
 
+pytestmark = pytest.mark.xdist_group("determinism")  # what it trains first serves all
+
 TRAINING: dict[str, Any] = {
     "learning_rate": 0.02,
     "batch_size": 2,

@@ -12,6 +12,8 @@ from worker.trainer.emitter import Emitter
 from worker.trainer.failures import TrainerError
 from worker.trainer.stopping import Stop
 
+pytestmark = pytest.mark.xdist_group("keeping")  # what it trains first serves all
+
 RISING = "validation_rising"
 CONFIG: dict[str, Any] = {
     "adapter": {"rank": 4, "alpha": 8},

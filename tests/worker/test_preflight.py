@@ -12,6 +12,8 @@ from app.jobs.state import EXIT_CODES, EXIT_DONE, FailureKind
 from tests.fixtures.tiny_model import make_model, write_rows
 from tests.worker.trainer_jobs import events, one_thread, run, series, write_job
 
+pytestmark = pytest.mark.xdist_group("preflight")  # what it trains first serves all
+
 CONFIG: dict[str, Any] = {
     "adapter": {"rank": 4, "alpha": 8},
     "training": {

@@ -8,6 +8,8 @@ import pytest
 
 from app.demo import language
 
+pytestmark = pytest.mark.xdist_group("pretrain")  # what it trains first serves all
+
 torch = pytest.importorskip("torch")
 transformers: Any = pytest.importorskip("transformers")
 

@@ -13,6 +13,8 @@ import pytest
 from app.jobs.state import EXIT_CODES, EXIT_DONE, EXIT_STOPPED, FailureKind
 from tests.worker.trainer_jobs import Inputs, events, make_inputs, run, series, start, write_job
 
+pytestmark = pytest.mark.xdist_group("ranks")  # what it trains first serves all
+
 CONFIG: dict[str, Any] = {
     "adapter": {"rank": 4, "alpha": 8},
     "training": {

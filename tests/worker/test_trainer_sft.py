@@ -19,6 +19,8 @@ from worker.trainer.emitter import Emitter
 from worker.trainer.failures import TrainerError
 from worker.trainer.stopping import Leave, Stop, Stopped
 
+pytestmark = pytest.mark.xdist_group("sft")  # what it trains first serves all
+
 FIGURES = ("train/loss", "train/grad_norm", "train/learning_rate", "train/tokens", "eval/loss")
 CONFIG: dict[str, Any] = {
     "adapter": {"rank": 4, "alpha": 8, "dropout": 0.1},
