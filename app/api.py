@@ -22,6 +22,7 @@ from app.jobs import endpoints as jobs
 from app.kit.schemas import Schema
 from app.preflights import endpoints as preflights
 from app.runs import endpoints as runs
+from app.sweeps import endpoints as sweeps
 from app.system import endpoints as system
 from app.tokens import endpoints as tokens
 
@@ -60,6 +61,7 @@ for feature in (
     jobs,
     preflights,
     runs,
+    sweeps,
     tokens,
 ):
     router.include_router(feature.router)

@@ -24,6 +24,8 @@ SENTENCES: Mapping[str, str] = {
     "run.retry": "retried {subject}",
     "run.delete": "deleted {name}",
     "preflight.create": "tried {name} on a device ({mode})",
+    "sweep.create": "launched the sweep {name} ({runs} runs)",
+    "sweep.stop": "stopped the sweep {name}",
     "dataset.upload": "uploaded {name} v{version}",
     "dataset.describe": "said what the rows of {name} v{version} are",
     "dataset.repair": "repaired {name} v{parent} as v{version}",

@@ -17,6 +17,7 @@ from app.kit.storage import job_folder, require_space
 from app.metrics import service as metrics
 from app.preflights import service as preflights
 from app.runs import service as runs
+from app.sweeps import service as sweeps
 from worker import following, launch
 from worker.recorder import Recorder
 from worker.trainer.files import write_whole
@@ -74,6 +75,7 @@ class _Hook:
 
     def __call__(self, session: Session, events: Sequence[JobEvent]) -> None:
         metrics.store(session, job_id=self._job_id, events=events)
+        sweeps.judge(session, job_id=self._job_id, events=events)
         if any(event.type is EventType.EVALUATION for event in events):
             evaluations.store(session, job_id=self._job_id, folder=self._folder)
         if any(event.values.get("phase") == "tried" for event in events):

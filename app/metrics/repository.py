@@ -50,6 +50,16 @@ def points(
     return session.execute(statement.order_by(MetricPoint.name, MetricPoint.step)).all()
 
 
+def points_of(
+    session: Session, job_ids: Sequence[str], name: str
+) -> list[tuple[str, int, float | None]]:
+    """Return (job, step, value) of one metric by job and step."""
+    columns = (MetricPoint.job_id, MetricPoint.step, MetricPoint.value)
+    statement = select(*columns).where(MetricPoint.job_id.in_(job_ids), MetricPoint.name == name)
+    rows = session.execute(statement.order_by(MetricPoint.job_id, MetricPoint.step))
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
 def last_values(session: Session, job_id: str) -> dict[str, float | None]:
     """Return each metric's value at its last step."""
     statement = (

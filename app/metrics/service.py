@@ -86,6 +86,16 @@ def _name(row: Row[str, int, float | None, datetime]) -> str:
     return row[0]
 
 
+def points_of(
+    session: Session, *, job_ids: Sequence[str], name: str
+) -> dict[str, list[tuple[int, float | None]]]:
+    """Return a metric's (step, value) of several jobs, in the order of steps; NaN is None."""
+    found: dict[str, list[tuple[int, float | None]]] = {}
+    for job_id, step, value in repository.points_of(session, job_ids, name):
+        found.setdefault(job_id, []).append((step, value))
+    return found
+
+
 def last_values(session: Session, *, job_id: str) -> dict[str, float | None]:
     """Return each metric's last value."""
     return repository.last_values(session, job_id)

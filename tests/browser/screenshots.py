@@ -25,6 +25,7 @@ PAGES = {
     "team": "/team",
     "account": "/account",
     "compare": "/compare",
+    "sweeps": "/sweeps",
 }
 
 

@@ -54,6 +54,7 @@ PAGES = (
     Hit("New run", "/runs/new", "plus", "N"),
     Hit("Datasets", "/datasets", "database"),
     Hit("Runs", "/runs", "chart-line"),
+    Hit("Sweeps", "/sweeps", "target"),
     Hit("Compare", "/compare", "arrows-diff"),
     Hit("Models", "/models", "box"),
     Hit("Team", "/team", "users"),
