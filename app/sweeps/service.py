@@ -142,7 +142,7 @@ def _launch(
 ) -> Run:
     config = presets.nested({**launching.flattened(request.config), **point})
     asked = {**request.model_dump(include=set(RunRequest.model_fields)), "config": config}
-    asked["name"] = f"{name[:_NAME_LENGTH]} {place}"
+    asked["name"] = f"{name[:_NAME_LENGTH]} · {place}"
     try:
         return runs.create(session, actor=actor, request=RunRequest.model_validate(asked))
     except Invalid as error:

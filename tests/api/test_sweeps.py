@@ -61,7 +61,7 @@ class TestLaunch:
             assert config["training"]["max_steps"] == 30
             assert config["training"]["learning_rate"] == run["values"]["training.learning_rate"]
             assert config["adapter"]["rank"] == run["values"]["adapter.rank"]
-        assert [run["name"] for run in sweep["runs"]] == [f"rates {n}" for n in range(1, 7)]
+        assert [run["name"] for run in sweep["runs"]] == [f"rates · {n}" for n in range(1, 7)]
 
     def test_random_points_are_the_same_for_the_same_seed(
         self, client: Client, session: Session

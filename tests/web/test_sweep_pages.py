@@ -44,6 +44,7 @@ def test_the_form_says_what_the_run_has_and_its_page_leads_there(client: Client,
     assert f"/sweeps/new?run={base}" in client.get(f"/runs/{base}").text
     page = client.get(f"/sweeps/new?run={base}").text
     assert "in this run: 24" in page
+    assert "in this run: 0<" in page
 
 
 def test_lists_of_values_become_runs_that_keep_the_rest(
@@ -61,7 +62,7 @@ def test_lists_of_values_become_runs_that_keep_the_rest(
     assert {run.spec["config"]["training"]["max_steps"] for run in runs} == {90}
     page = client.get(address).text
     assert "The picture appears with the first validation" in page
-    assert "both 4" in page
+    assert "both · 4" in page
     assert session.scalars(select(Sweep)).one().halving is None
 
 

@@ -14,7 +14,8 @@ from app.sweeps.service import Line, SweepView
 from web.filters import loss
 from web.svg import Scale, path
 
-WIDTH, HEIGHT, MARGIN, TOP = 1000.0, 240.0, 90.0, 44.0
+WIDTH, HEIGHT, MARGIN, TOP, BOTTOM = 1000.0, 240.0, 90.0, 44.0, 20.0
+_LABELLED = 6  # values of an axis that are all written, of more the ends
 _WIDE = 20  # times between two ends, from which an axis is logarithmic
 
 
@@ -52,7 +53,7 @@ class Picture:
     axes: tuple[Axis, ...]
     traces: tuple[Trace, ...]
     width: float = WIDTH
-    height: float = HEIGHT + 2 * TOP
+    height: float = TOP + HEIGHT + BOTTOM
     top: float = TOP
     bottom: float = TOP + HEIGHT
 
@@ -114,7 +115,9 @@ def _numeric(name: str, values: Sequence[Any], *, is_log: bool) -> _Places:
     low, high = min(values), max(values)
     scale = Scale(turn(low), turn(high), HEIGHT, is_upward=True)
     placed = {repr(value): round(TOP + scale(turn(value)), 1) for value in values}
-    ticks = tuple(Tick(placed[repr(value)], f"{value:g}") for value in dict.fromkeys((high, low)))
+    known = sorted(set(values))
+    written = known if len(known) <= _LABELLED else [low, high]
+    ticks = tuple(Tick(placed[repr(value)], f"{value:g}") for value in written)
     return _Places(name, placed, ticks)
 
 
@@ -135,7 +138,7 @@ def _trace(
     ys.append(columns[-1].y(line.value))
     places = list(zip(xs, ys, strict=True))
     same = Scale(0, WIDTH, WIDTH)
-    tall = Scale(0, HEIGHT + 2 * TOP, HEIGHT + 2 * TOP)
+    tall = Scale(0, TOP + HEIGHT, TOP + HEIGHT)
     said = ", ".join(f"{field.rpartition('.')[2]} {values.get(field)}" for field in fields)
     words = f"{line.member.run.name}: {said}, {columns[-1].name} {loss(line.value)}"
     return Trace(line, path(places, same, tall), words, is_best=line is best)

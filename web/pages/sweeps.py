@@ -92,8 +92,12 @@ class NewSweep:
 def new_sweep(run: RunView, form: Form) -> NewSweep:
     """Return the form for a run."""
     present = presets.flat(run.spec.config)
-    offers = tuple(Offer(name, text, like, str(present[name])) for name, text, like in OFFERED)
+    offers = tuple(Offer(name, text, like, _shown(present[name])) for name, text, like in OFFERED)
     return NewSweep(run, form, offers)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @router.get("", name="pages.sweeps")
