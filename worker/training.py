@@ -45,7 +45,7 @@ def _prepare(work: Work, folder: Path) -> Recorder:
     """Write the trainer's input, store what an earlier attempt left unrecorded, begin."""
     claim = work.claim
     require_space(folder, _SPACE)
-    recorder = following.begin(work, folder, _Hook(claim.job_id, folder))
+    recorder = following.begin(work, folder, Hook(claim.job_id, folder))
     with transaction(work.url) as session:
         spec = runs.trainer_job(
             session, work.settings, job_id=claim.job_id, device=following.device(claim)
@@ -67,13 +67,14 @@ def _start_over(work: Work, folder: Path) -> None:
         leasing.started_over(session, job_id=work.claim.job_id, attempt=work.claim.attempt)
 
 
-class _Hook:
+class Hook:
     """Keeps what other features make of a run's events, in the transaction that stores them."""
 
     def __init__(self, job_id: str, folder: Path) -> None:
         self._job_id, self._folder = job_id, folder
 
     def __call__(self, session: Session, events: Sequence[JobEvent]) -> None:
+        """Keep what the events mean; part of the transaction that stores them."""
         metrics.store(session, job_id=self._job_id, events=events)
         sweeps.judge(session, job_id=self._job_id, events=events)
         if any(event.type is EventType.EVALUATION for event in events):

@@ -24,7 +24,7 @@ def run_out(line: Line) -> schemas.SweepRunOut:
         values=entry.values,
         best_value=value,
         best_step=step,
-        ended=entry.ended,
+        ended=line.ended,
     )
 
 

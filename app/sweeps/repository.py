@@ -54,12 +54,13 @@ def members(session: Session, sweep_ids: Sequence[str]) -> list[Member]:
 
 
 def of_job(session: Session, job_id: str) -> tuple[SweepRun, Sweep] | None:
-    """Return the sweep's entry of a job's run, and the sweep."""
+    """Return the sweep's entry of a job's run, and the sweep, locked: runs are judged in turn."""
     statement = (
         select(SweepRun, Sweep)
         .join(Sweep, Sweep.id == SweepRun.sweep_id)
         .join(Run, Run.id == SweepRun.run_id)
         .where(Run.job_id == job_id)
+        .with_for_update(of=Sweep)
     )
     found = session.execute(statement).one_or_none()
     return (found[0], found[1]) if found else None

@@ -1,6 +1,6 @@
 """Bodies of the sweep endpoints. Knows no rule."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,9 +14,8 @@ class SweepRequest(RunRequest):
     """A run as it would be launched, which of its fields vary, and when losing runs end."""
 
     search: Search
-    metric: str = Field(
+    metric: Literal["eval/loss", "eval/perplexity"] = Field(
         default="eval/loss",
-        pattern=r"^eval/[a-z0-9_./-]{1,60}$",
         description="The validation figure by which runs are compared.",
     )
     goal: Goal = Field(default="min", description="Whether less or more of it is better.")

@@ -5,6 +5,7 @@ says ``grid``, which runs go on says ``asha``.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,7 +15,9 @@ from sqlalchemy.orm import Session
 from app.auth import service as auth
 from app.auth.models import User
 from app.auth.roles import Actor, require_owner, require_write
-from app.errors import FieldError, Invalid, NotFound
+from app.datasets import splits
+from app.datasets.models import DatasetVersion
+from app.errors import Conflict, FieldError, Invalid, NotFound
 from app.jobs import service as jobs
 from app.jobs.events import EventType, JobEvent
 from app.jobs.state import JobStatus, StopMode
@@ -26,6 +29,7 @@ from app.runs import launching, presets
 from app.runs import service as runs
 from app.runs.models import Run
 from app.runs.schemas import RunRequest
+from app.runs.spec import Objective, RunSpec
 from app.sweeps import asha, grid, repository
 from app.sweeps.asha import Curve, Halving, Verdict
 from app.sweeps.grid import Point, Search, Unsearchable
@@ -34,6 +38,10 @@ from app.sweeps.repository import Member
 from app.sweeps.schemas import SweepRequest
 
 _NAME_LENGTH = 110  # of a run's 120, so that its number finds room
+# Beside all of ``data``, what decides which tokens the validation measures.
+_MEASURE = frozenset({"objective", "training.max_length", "training.assistant_only_loss"})
+_GOING = frozenset({JobStatus.STARTING, JobStatus.RUNNING})
+_AT_REST = frozenset({JobStatus.STOPPING, JobStatus.SUCCEEDED, JobStatus.CANCELLED})
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,13 @@ class Line:
     def status(self) -> JobStatus:
         """Return where the run stands."""
         return JobStatus(self.member.job.status)
+
+    @property
+    def ended(self) -> dict[str, Any] | None:
+        """Return why the sweep ended the run early; None if somebody let it go on after that."""
+        job = self.member.job
+        is_whole = job.total_steps is not None and job.step >= job.total_steps
+        return self.member.entry.ended if self.status in _AT_REST and not is_whole else None
 
 
 @dataclass(frozen=True)
@@ -101,6 +116,7 @@ def create(session: Session, *, actor: Actor, request: SweepRequest) -> Sweep:
         _launch(session, actor, request, name=name, place=place, point=point)
         for place, point in enumerate(points, start=1)
     ]
+    _require_figures(session, made[0])
     sweep = Sweep(
         id=new_id("swp"),
         name=name,
@@ -128,13 +144,27 @@ def create(session: Session, *, actor: Actor, request: SweepRequest) -> Sweep:
 
 def _points(search: Search) -> list[Point]:
     for field in search.fields:
-        if field == "objective" or field.startswith("data."):
+        if field in _MEASURE or field.startswith("data."):
             text = "this changes what is measured, so figures would not compare; leave it out"
             raise Invalid.field(f"search.fields.{field}", text)
     try:
         return grid.points(search)
     except Unsearchable as error:
         raise Invalid.field(f"search.{error.field}", error.message) from error
+
+
+def _require_figures(session: Session, run: Run) -> None:
+    """Raise ``Invalid`` if the runs hold nothing out, for then they have no figure to compare."""
+    config = RunSpec.model_validate(run.spec).config
+    if config.objective is Objective.SIMULATED:
+        return
+    data, field, share = config.data, "validation_fraction", config.data.validation_fraction
+    if data.split is not None:
+        version = session.get_one(DatasetVersion, run.dataset_version_id)
+        field, share = "split", splits.shares(session, version=version)[data.split]
+    if share == 0:
+        text = "runs of a sweep are compared by rows that are held out; hold some out"
+        raise Invalid.field(f"config.data.{field}", text)
 
 
 def _launch(
@@ -224,7 +254,7 @@ def stop(session: Session, *, actor: Actor, sweep_id: str) -> Sweep:
     sweep, _ = _found(session, sweep_id)
     require_owner(actor, sweep.owner_id)
     for member in repository.members(session, [sweep.id]):
-        if not JobStatus(member.job.status).is_final:
+        with suppress(Conflict):  # it has just ended by itself
             jobs.request_stop(session, job_id=member.job.id, mode=StopMode.SAVE)
     sweep.stopped_at = utc_now()
     _audit(session, actor, "sweep.stop", sweep)
@@ -234,14 +264,16 @@ def stop(session: Session, *, actor: Actor, sweep_id: str) -> Sweep:
 def judge(session: Session, *, job_id: str, events: Sequence[JobEvent]) -> None:
     """End the run of a job if its newest figure says that it loses its sweep.
 
-    ``events`` were just stored. A run that somebody starts again after that is left alone.
+    ``events`` were just stored, the job is locked. A run that somebody starts again after that is
+    left alone, and so is one that is at its last step, or that somebody pauses or stops already.
     """
     told = {name for event in events if event.type is EventType.METRICS for name in event.values}
     found = repository.of_job(session, job_id) if any(map(_is_judged, told)) else None
     if found is None:
         return
     entry, sweep = found
-    if not sweep.halving or entry.ended or sweep.metric not in told:
+    is_going = JobStatus(jobs.get(session, job_id).status) in _GOING
+    if not sweep.halving or entry.ended or sweep.metric not in told or not is_going:
         return
     curves = _curves(session, sweep, repository.members(session, [sweep.id]))
     halving = Halving.model_validate(sweep.halving)
@@ -249,7 +281,7 @@ def judge(session: Session, *, job_id: str, events: Sequence[JobEvent]) -> None:
     if verdict is None or verdict.rung <= entry.rung:
         return
     entry.rung = verdict.rung
-    if not verdict.goes_on:
+    if not verdict.goes_on and verdict.step < (curves[entry.run_id].total or 0):
         _end(session, entry, sweep, verdict, job_id=job_id)
 
 
@@ -273,5 +305,4 @@ def _end(session: Session, entry: SweepRun, sweep: Sweep, verdict: Verdict, *, j
     log = {"level": "info", "text": text}
     event = JobEvent(seq=0, type=EventType.LOG, at=utc_now(), step=verdict.step, values=log)
     jobs.append_events(session, job_id, [event])
-    if JobStatus(jobs.get(session, job_id).status).is_live:
-        jobs.request_stop(session, job_id=job_id, mode=StopMode.SAVE)
+    jobs.request_stop(session, job_id=job_id, mode=StopMode.SAVE)

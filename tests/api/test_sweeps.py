@@ -1,14 +1,16 @@
 """A sweep queues all its runs or none, ranks them, and ends those that lose."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.jobs import service as jobs
 from app.jobs.events import EventType, JobEvent
 from app.jobs.models import Job, JobEventRow
-from app.jobs.state import JobStatus
+from app.jobs.state import JobStatus, StopMode
 from app.kit.clock import utc_now
 from app.metrics import service as metrics
 from app.runs.models import Run
@@ -16,6 +18,7 @@ from app.sweeps import service
 from app.sweeps.models import Sweep, SweepRun
 from tests.fixtures import builders
 from tests.fixtures.client import Client
+from worker import training
 
 SWEEPS = "/api/v1/sweeps"
 RATES = {"training.learning_rate": {"values": [0.001, 0.002, 0.004]}}
@@ -96,6 +99,10 @@ class TestLaunch:
                 {"fields": {"data.validation_fraction": {"values": [0.1, 0.2]}}},
                 {"search.fields.data.validation_fraction": "would not compare"},
             ),
+            (
+                {"fields": {"training.max_length": {"values": [64, 128]}}},
+                {"search.fields.training.max_length": "would not compare"},
+            ),
             ({"fields": {"adapter.rank": {"values": [8]}}}, {"search.fields": "one run only"}),
             ({"method": "random", "fields": RATES}, {"search.runs": "how many"}),
         ],
@@ -110,6 +117,21 @@ class TestLaunch:
             assert told in messages[field]
         for table in (Sweep, SweepRun, Run, Job):
             assert session.scalar(select(func.count()).select_from(table)) == 0
+
+    @pytest.mark.parametrize(
+        ("fields", "at"),
+        [
+            ({"config": {"data": {"validation_fraction": 0}}}, "config.data.validation_fraction"),
+            ({"metric": "eval/nonsense"}, "metric"),
+        ],
+    )
+    def test_without_a_figure_to_compare_by_there_is_no_sweep(
+        self, client: Client, session: Session, fields: dict[str, Any], at: str
+    ) -> None:
+        answer = client.post(SWEEPS, json=body(session, **fields))
+        assert answer.status_code == 422, answer.text
+        assert [one["field"] for one in answer.json()["errors"]] == [at]
+        assert session.scalar(select(func.count()).select_from(Run)) == 0
 
     def test_the_refusal_names_the_run_and_its_values(
         self, client: Client, session: Session
@@ -177,6 +199,42 @@ class TestHalving:
         tell(session, first, 45, 2.0)
         assert tell(session, second, 45, None).status == JobStatus.STOPPING
 
+    def test_a_run_at_its_last_step_is_not_ended(self, client: Client, session: Session) -> None:
+        first, second, _ = self.started(client, session, factor=3, rungs=1)
+        tell(session, first, 90, 1.0)
+        assert tell(session, second, 90, 3.0).status == JobStatus.RUNNING
+        assert session.get_one(SweepRun, second).ended is None
+
+    def test_a_run_that_somebody_pauses_is_paused_and_judged_when_it_goes_on(
+        self, client: Client, session: Session
+    ) -> None:
+        first, second, _ = self.started(client, session, factor=3, rungs=1)
+        tell(session, first, 30, 1.0)
+        job = tell(session, second, 10, 3.0)
+        job.status, job.stop_mode = JobStatus.PAUSING, "pause"
+        assert tell(session, second, 30, 3.0).status == JobStatus.PAUSING
+        job.status, job.stop_mode = JobStatus.RUNNING, None
+        assert tell(session, second, 40, 3.0).status == JobStatus.STOPPING
+
+    def test_a_run_that_is_started_again_is_not_called_ended(
+        self, client: Client, session: Session
+    ) -> None:
+        first, second, _ = self.started(client, session, factor=3, rungs=1)
+        tell(session, first, 30, 1.0)
+        job = tell(session, second, 30, 3.0)
+        address = f"{SWEEPS}/{session.get_one(SweepRun, second).sweep_id}"
+
+        def told() -> dict[str, Any] | None:
+            runs = client.get(address).json()["runs"]
+            return next(run["ended"] for run in runs if run["id"] == second)
+
+        job.status = JobStatus.CANCELLED
+        assert told()
+        client.post(f"/api/v1/runs/{second}/retry", json={})
+        assert told() is None
+        job.status, job.step = JobStatus.SUCCEEDED, 90
+        assert told() is None
+
     def test_without_halving_all_run_to_their_end(self, client: Client, session: Session) -> None:
         sweep = made(client, session, search={"fields": RATES})
         one, other, _ = (run["id"] for run in sweep["runs"])
@@ -201,6 +259,45 @@ def test_stopping_a_sweep_ends_what_runs_and_drops_what_waits(
     states = {run["id"]: run["status"] for run in answer.json()["runs"]}
     assert (states[running], states[waiting]) == ("stopping", "cancelled")
     assert answer.json()["stopped_at"]
+
+
+def test_a_run_that_ends_meanwhile_keeps_no_sweep_from_stopping(
+    client: Client, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = made(client, session, search={"fields": RATES})
+    first, second, _ = (run["id"] for run in sweep["runs"])
+    asked = jobs.request_stop
+
+    def ends_first(session: Session, *, job_id: str, mode: StopMode) -> Job:
+        job = session.get_one(Job, job_id)
+        if job_id == session.get_one(Run, first).job_id:
+            job.status = JobStatus.SUCCEEDED
+        return asked(session, job_id=job_id, mode=mode)
+
+    monkeypatch.setattr(jobs, "request_stop", ends_first)
+    answer = client.post(f"{SWEEPS}/{sweep['id']}/stop")
+    assert answer.status_code == 202, answer.text
+    states = {run["id"]: run["status"] for run in answer.json()["runs"]}
+    assert (states[first], states[second]) == ("succeeded", "cancelled")
+
+
+def test_another_member_may_not_stop_it(
+    client: Client, member_client: Client, session: Session
+) -> None:
+    sweep = made(client, session, search={"fields": RATES})
+    assert member_client.post(f"{SWEEPS}/{sweep['id']}/stop").status_code == 403
+
+
+def test_what_a_worker_records_is_judged(client: Client, session: Session, tmp_path: Path) -> None:
+    halving = {"factor": 3, "rungs": 1}
+    sweep = made(client, session, search={"fields": RATES}, halving=halving)
+    good, bad, _ = (run["id"] for run in sweep["runs"])
+    tell(session, good, 30, 1.0)
+    job = tell(session, bad, 10, 3.0)
+    figures = {LOSS: 3.0}
+    event = JobEvent(seq=9, type=EventType.METRICS, at=utc_now(), step=30, values=figures)
+    training.Hook(job.id, tmp_path)(session, [event])
+    assert job.status == JobStatus.STOPPING
 
 
 def test_an_unknown_sweep_is_not_found(client: Client) -> None:

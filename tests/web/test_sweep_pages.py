@@ -66,6 +66,33 @@ def test_lists_of_values_become_runs_that_keep_the_rest(
     assert session.scalars(select(Sweep)).one().halving is None
 
 
+def test_ends_and_a_number_of_runs_draw_at_random(client: Client, base: str) -> None:
+    given = {"training.learning_rate": "1e-3 .. 1e-5", "runs": "12", "halving": "false"}
+    address = sweep_of(client, base, **given)
+    sweep = client.get(f"/api/v1{address}").json()
+    rates = [run["values"]["training.learning_rate"] for run in sweep["runs"]]
+    assert len(set(rates)) == 12
+    assert all(1e-5 <= rate <= 1e-3 for rate in rates)
+    assert sum(rate < 1e-4 for rate in rates) > 2  # drawn evenly, few would be
+    assert sweep["search"]["fields"]["training.learning_rate"]["scale"] == "log"
+
+
+def test_only_a_logarithmic_axis_says_that_it_is_one(
+    client: Client, session: Session, base: str
+) -> None:
+    def axis(typed: str) -> str:
+        address = sweep_of(client, base, **{"training.learning_rate": typed})
+        for place, run in enumerate(members(client, address)):
+            tell(session, run, 10, 1.0 + place)
+        found = re.search(r'class="name"[^>]*>(learning_rate[^<]*)<', client.get(address).text)
+        assert found
+        return found[1]
+
+    assert axis("1e-5, 1e-4, 1e-3") == "learning_rate (log)"
+    assert axis("1e-4, 2e-4, 5e-4") == "learning_rate"
+    assert axis("1e-4..5e-4") == "learning_rate"
+
+
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
@@ -85,6 +112,14 @@ def test_what_is_wrong_is_said_and_nothing_typed_is_lost(
     assert f'value="{typed}"' in answer.text
     assert 'value="mine"' in answer.text
     assert client.get("/api/v1/sweeps").json()["total"] == 0
+
+
+@pytest.mark.parametrize("runs", ["1", "many"])
+def test_a_wrong_number_of_runs_is_said_at_its_field(client: Client, base: str, runs: str) -> None:
+    given = {"adapter.rank": "4, 8", "runs": runs}
+    answer = client.post(f"/sweeps/new?run={base}", data=given)
+    assert answer.status_code == 422
+    assert re.search(r'name="runs"[^>]*aria-invalid', answer.text)
 
 
 def test_the_picture_has_a_line_for_each_run_with_a_figure_and_marks_the_best(

@@ -16,7 +16,7 @@ from web.svg import Scale, path
 
 WIDTH, HEIGHT, MARGIN, TOP, BOTTOM = 1000.0, 240.0, 90.0, 44.0, 20.0
 _LABELLED = 6  # values of an axis that are all written, of more the ends
-_WIDE = 20  # times between two ends, from which an axis is logarithmic
+WIDE = 20  # times between the ends of a list, from which its axis is logarithmic
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def _of_field(view: SweepView, field: str, lines: Sequence[Line]) -> _Places:
     values = [line.member.entry.values.get(field) for line in lines]
     space, name = view.search.fields[field], field.rpartition(".")[2]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        is_log = isinstance(space, Range) and space.scale == "log"
-        return _numeric(name, values, is_log=is_log or _is_wide(values))
+        is_log = space.scale == "log" if isinstance(space, Range) else _is_wide(values)
+        return _numeric(f"{name} (log)" if is_log else name, values, is_log=is_log)
     known = sorted({repr(value): str(value) for value in values}.items(), key=lambda one: one[1])
     scale = Scale(0, max(1, len(known) - 1), HEIGHT)
     placed = {key: round(TOP + scale(place), 1) for place, (key, _) in enumerate(known)}
@@ -122,7 +122,7 @@ def _numeric(name: str, values: Sequence[Any], *, is_log: bool) -> _Places:
 
 
 def _is_wide(values: Sequence[Any]) -> bool:
-    return min(values) > 0 and max(values) / min(values) >= _WIDE
+    return min(values) > 0 and max(values) / min(values) >= WIDE
 
 
 def _trace(

@@ -10,7 +10,7 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from app.dependencies import CurrentUser, Member, PageParams, SessionDep
-from app.errors import AppError
+from app.errors import AppError, Invalid
 from app.kit.pagination import Page
 from app.runs import presets
 from app.runs import service as runs
@@ -23,7 +23,7 @@ from app.sweeps.schemas import SweepRequest
 from app.sweeps.service import SweepView
 from web.forms import Form, flat, messages, read_form, with_error
 from web.htmx import Toast, redirect
-from web.pages.sweep_view import Picture, picture
+from web.pages.sweep_view import WIDE, Picture, picture
 from web.rendering import render
 from web.shell import ShellDep
 
@@ -118,14 +118,10 @@ def create(
 ) -> Response:
     """Launch the sweep; or show what is wrong, at its field."""
     base, form = runs.get_view(session, run), Form(values=flat(posted))
-    lists = {field: values for field, _, _ in OFFERED if (values := _values(form, field))}
-    if not lists:
-        error = "Give at least one field two values, separated by commas."
-        drawn = new_sweep(base, Form(values=form.values, error=error))
-        return render(drawn, shell, status=422)
     try:
+        request = _request(base, form)
         with session.begin_nested():
-            made = service.create(session, actor=actor, request=_request(base, form, lists))
+            made = service.create(session, actor=actor, request=request)
     except ValidationError as error:
         wrong = Form(values=form.values, errors=messages(error))
         return render(new_sweep(base, wrong), shell, status=422)
@@ -136,9 +132,16 @@ def create(
     return redirect(f"/sweeps/{made.id}", Toast(f"{count} runs are in the queue."))
 
 
-def _values(form: Form, field: str) -> tuple[Any, ...]:
-    parts = str(form.value(field)).split(",")
-    return tuple(_value(part.strip()) for part in parts if part.strip())
+def _space(form: Form, field: str) -> Values | Range | None:
+    """Return what was typed: values between commas, or two ends with dots between them."""
+    text = str(form.value(field))
+    ends = [_value(part.strip()) for part in text.split("..")]
+    if len(ends) == 2 and all(isinstance(end, int | float) for end in ends):  # noqa: PLR2004
+        low, high = sorted(ends)
+        scale = "log" if low > 0 and high / low >= WIDE else "linear"
+        return Range(low=low, high=high, scale=scale)
+    values = tuple(_value(part.strip()) for part in text.split(",") if part.strip())
+    return Values(values=values) if values else None
 
 
 def _value(text: str) -> Any:
@@ -150,11 +153,13 @@ def _value(text: str) -> Any:
     return text
 
 
-def _request(base: RunView, form: Form, lists: dict[str, tuple[Any, ...]]) -> SweepRequest:
+def _request(base: RunView, form: Form) -> SweepRequest:
+    """Return what the form asks for. Raises ``ValidationError``, or ``Invalid`` of an empty one."""
     spec = base.spec
-    fields: dict[str, Values | Range] = {
-        field: Values(values=values) for field, values in lists.items()
-    }
+    fields = {field: space for field, _, _ in OFFERED if (space := _space(form, field))}
+    if not fields:
+        raise Invalid("Give at least one field two values, separated by commas.")
+    runs = form.value("runs") or None
     ends_early = form.value("halving") == "true"
     return SweepRequest(
         name=str(form.value("name")) or None,
@@ -163,7 +168,9 @@ def _request(base: RunView, form: Form, lists: dict[str, tuple[Any, ...]]) -> Sw
         preset=spec.preset,
         config=spec.config.model_dump(mode="json"),
         priority=spec.priority,
-        search=Search(fields=fields),
+        search=Search.model_validate(
+            {"fields": fields, "method": "random" if runs else "grid", "runs": runs}
+        ),
         halving=Halving() if ends_early else None,
     )
 
@@ -171,9 +178,10 @@ def _request(base: RunView, form: Form, lists: dict[str, tuple[Any, ...]]) -> Sw
 def _at_fields(error: AppError) -> AppError:
     """Return the error with its fields named as the form names them; of others its sentence."""
     named = [
-        type(one)(one.field.removeprefix("search.fields."), one.message) for one in error.errors
+        type(one)(one.field.removeprefix("search.fields.").removeprefix("search."), one.message)
+        for one in error.errors
     ]
-    asked = {"name", *(name for name, _, _ in OFFERED)}
+    asked = {"name", "runs", *(name for name, _, _ in OFFERED)}
     if any(one.field not in asked for one in named):
         return AppError(error.detail.removeprefix("search.fields: ").capitalize())
     return type(error)(error.detail, code=error.code, errors=tuple(named))
