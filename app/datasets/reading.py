@@ -109,11 +109,17 @@ class Rows:
         """
         if self.format is None:
             return
-        for place in self._all() if places is None else map(self.place, places):
-            row = self.row(place) if place.is_good else None
-            turns = None if row is None else self.format.conversation(row)
+        for place, row in self.good(places):
+            turns = self.format.conversation(row)
             if turns is not None:
                 yield place, turns
+
+    def good(self, places: Iterable[int] | None = None) -> Iterator[tuple[RowPlace, Row]]:
+        """Yield each row without errors, of all or of those at ``places``."""
+        for place in self._all() if places is None else map(self.place, places):
+            row = self.row(place) if place.is_good else None
+            if row is not None:
+                yield place, row
 
     def _all(self) -> Iterator[RowPlace]:
         for first, records in self.table.blocks(_ROWS_AT_ONCE):

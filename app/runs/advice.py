@@ -135,7 +135,9 @@ def _variant(it: Subject) -> Iterator[Advice]:
 
 def _learning_rate(it: Subject) -> Iterator[Advice]:
     rate = it.config.training.learning_rate
-    good = presets.learning_rate_for(it.facts, method=it.config.method)
+    good = presets.learning_rate_for(
+        it.facts, method=it.config.method, objective=it.config.objective
+    )
     if rate > TOO_HIGH * good:
         text = f"Above {good:g} a run of this kind and model often forgets or diverges."
     elif rate < TOO_LOW * good:

@@ -12,12 +12,20 @@ from sqlalchemy.orm import Session
 
 from app.auth.roles import Actor
 from app.errors import Conflict, Invalid
-from app.runs import advice, launching, memory, presets, repository
+from app.runs import advice, launching, memory, objectives, presets, repository
 from app.runs.advice import Advice
 from app.runs.launching import Chosen
 from app.runs.memory import MemoryEstimate
 from app.runs.schemas import DatasetChoice
-from app.runs.spec import MOST_DEVICES, DatasetRef, Preset, Resources, RunConfig, RunSpec
+from app.runs.spec import (
+    MOST_DEVICES,
+    DatasetRef,
+    Objective,
+    Preset,
+    Resources,
+    RunConfig,
+    RunSpec,
+)
 
 TOP_FIELDS = frozenset({"name", "note", "priority", "resources.kind", "resources.devices"})
 
@@ -36,7 +44,8 @@ class PresetOption:
 @dataclass(frozen=True)
 class Draft:
     """``spec`` is None until dataset and model are chosen. ``given`` are the fields that differ
-    from the preset by the user's choice; fields are named as in the configuration.
+    from the preset by the user's choice; fields are named as in the configuration. ``objectives``
+    are those that the dataset's rows can be used for.
     """  # noqa: D205
 
     spec: RunSpec | None
@@ -51,6 +60,7 @@ class Draft:
     errors: dict[str, str] = field(default_factory=dict[str, str])
     options: list[PresetOption] = field(default_factory=list[PresetOption])
     device_kind: str = "auto"
+    objectives: tuple[Objective, ...] = ()
 
     @property
     def warnings(self) -> int:
@@ -141,6 +151,7 @@ def _drafted(  # the parts of a form
             for one in Preset
         ],
         device_kind=chosen.device_kind,
+        objectives=objectives.of_rows(chosen.rows),
     )
 
 
@@ -184,7 +195,9 @@ def _readiness(chosen: Chosen, config: RunConfig) -> dict[str, str]:
 def _option(
     session: Session, chosen: Chosen, preset: Preset, config: RunConfig, *, cards: int
 ) -> PresetOption:
-    steps = presets.steps_of(config, examples=chosen.examples, mean_tokens=chosen.mean_tokens)
+    steps = presets.steps_of(
+        config, examples=chosen.rows_for(config.objective), mean_tokens=chosen.mean_tokens
+    )
     size = memory.estimate(
         config,
         facts=chosen.facts,

@@ -119,6 +119,7 @@ def _unsloth_lacks(config: RunConfig, device_kind: str, shape: Shape) -> str | N
     others = sorted(set(named) - UNSLOTH_MODULES)
     lacks = {
         "needs an NVIDIA card": device_kind != CUDA,
+        "is used for supervised fine-tuning only": config.objective is not Objective.SFT,
         "is for adapters, and this is a full fine-tuning": config.method == "full",
         "is used for 4 and 16 bits, not for 8": config.quantization == "int8",
         "does not start an adapter by LoftQ over 4-bit weights": adapter.init == "loftq",

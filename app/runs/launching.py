@@ -17,12 +17,15 @@ from app.datasets import service as datasets
 from app.datasets import splits
 from app.datasets.formats.preference import PREFERENCE
 from app.datasets.models import Dataset, DatasetVersion
+from app.datasets.reading import Rows
 from app.devices import service as devices
 from app.errors import Conflict, FieldError, Invalid, NotFound
 from app.kit.schemas import sentence
-from app.runs import engines, presets
+from app.kit.storage import get_storage
+from app.runs import engines, objectives, presets
 from app.runs.schemas import DatasetChoice
 from app.runs.spec import Objective, Preset, RunConfig
+from app.settings import get_settings
 
 EXCLUDE = "data.exclude_problem_rows"
 
@@ -37,6 +40,7 @@ class Chosen:
     device_kind: str
     memory_bytes: int | None
     splits: Mapping[str, float]  # of the version: id → share held out
+    rows: objectives.Rows = "conversations"
 
     @property
     def facts(self) -> ModelFacts:
@@ -48,6 +52,11 @@ class Chosen:
         """How many rows can be trained."""
         return self.version.examples or 0
 
+    def rows_for(self, objective: Objective) -> int:
+        """Return how many rows an objective makes of the examples: kto both answers of a pair."""
+        is_parted = objective is Objective.KTO and self.rows == "pairs"
+        return self.examples * (2 if is_parted else 1)
+
     @property
     def mean_tokens(self) -> float | None:
         """The mean length of an example by its characters, four to a token; None if unknown."""
@@ -58,7 +67,13 @@ class Chosen:
     def case(self, preset: Preset) -> presets.Case:
         """Return what a preset is resolved for."""
         return presets.Case(
-            preset, self.examples, self.facts, self.device_kind, self.memory_bytes, self.splits
+            preset,
+            self.examples,
+            self.facts,
+            self.device_kind,
+            self.memory_bytes,
+            self.splits,
+            self.rows,
         )
 
 
@@ -78,7 +93,19 @@ def choose(
         raise Invalid.field("base_model", error.detail) from error
     found, size = device_for(session, kind)
     shares = splits.shares(session, version=version)
-    return Chosen(view.dataset, version, model, found, size, shares)
+    return Chosen(view.dataset, version, model, found, size, shares, _rows_of(version))
+
+
+def _rows_of(version: DatasetVersion) -> objectives.Rows:
+    """Return what a version's rows hold, by its first good one."""
+    if version.format != PREFERENCE.name:
+        return "conversations"
+    try:
+        with Rows.open(get_storage(get_settings()), version) as rows:
+            first = next(rows.good(), None)
+    except Conflict:  # not checked yet
+        return "pairs"
+    return "pairs" if first is None or PREFERENCE.is_pair(first[1]) else "judged"
 
 
 def device_for(session: Session, kind: str) -> tuple[str, int | None]:
@@ -168,6 +195,7 @@ def contradictions(config: RunConfig, *, chosen: Chosen) -> dict[str, str]:
             f"version {chosen.version.number} of this dataset has no such split; "
             "choose one of its own, or leave it out"
         )
+    found |= objectives.refusals(config)
     if config.simulate is not None:
         found["simulate"] = "only a run with the objective simulated takes it; leave it out"
     impossible = engines.refusals(config, device_kind=chosen.device_kind, facts=chosen.facts)
@@ -194,12 +222,8 @@ def require_ready(chosen: Chosen, config: RunConfig) -> None:
 
 
 def _require_dataset(version: DatasetVersion, chosen: Chosen, config: RunConfig) -> None:
-    if version.format == PREFERENCE.name and config.objective is Objective.SFT:
-        raise Invalid.field(
-            "dataset",
-            "it holds preference pairs, and sft trains conversations; choose a dataset of "
-            "conversations, or upload the chosen answers as messages",
-        )
+    if text := objectives.mismatch(config.objective, chosen.rows):
+        raise Invalid.field("dataset", text)
     if version.status == "checking":
         raise Conflict(
             f"{chosen.dataset.name} is still being checked. Launch when it is done.",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from app.basemodels.facts import ModelFacts
 from app.runs import engines
+from app.runs.objectives import KINDS
 from app.runs.spec import RunConfig
 
 # 4 bits, a scale of 8 bits for each 64 weights, and one of 32 bits for each 256 of those.
@@ -58,10 +59,12 @@ def estimate(
 ) -> MemoryEstimate:
     """Return the memory of a run with ``config`` on a device of ``device_kind``.
 
-    ``tokens`` are those of the largest batch; unknown, all of its examples are as long as allowed.
+    ``tokens`` are those of the largest batch; unknown, all of its examples are as long as allowed,
+    and of pairs both answers.
     """
     training = config.training
-    most = training.batch_size * min(training.max_length, facts.context_length)
+    sequences = training.batch_size * KINDS[config.objective].sequences
+    most = sequences * min(training.max_length, facts.context_length)
     trained = trained_parameters(config, facts=facts)
     held = 4 if config.method == "full" else 8  # gradients, and the weights where not counted yet
     return MemoryEstimate(

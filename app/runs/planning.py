@@ -59,7 +59,7 @@ def _resolved(request: RunRequest, given: Mapping[str, Any], chosen: Chosen) -> 
             "simulated runs are for tests; start Tunebox with TUNEBOX_ALLOW_SIMULATED=1",
         )
     if not simulated:
-        launching.require_ready(chosen, _as_given(given))
+        launching.require_ready(chosen, _as_given(given, chosen))
     resolved = presets.resolve(given, case=chosen.case(request.preset))
     errors = launching.contradictions(resolved.config, chosen=chosen)
     if errors:
@@ -67,8 +67,9 @@ def _resolved(request: RunRequest, given: Mapping[str, Any], chosen: Chosen) -> 
     return resolved
 
 
-def _as_given(given: Mapping[str, Any]) -> RunConfig:
-    return RunConfig.model_validate(presets.nested(given))
+def _as_given(given: Mapping[str, Any], chosen: Chosen) -> RunConfig:
+    objective = presets.objective_for(chosen.rows)[0]
+    return RunConfig.model_validate(presets.nested({"objective": objective, **given}))
 
 
 def _spec(request: RunRequest, chosen: Chosen, resolved: presets.Resolved) -> RunSpec:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from app.basemodels.facts import ModelFacts
 from app.runs import engines, memory
+from app.runs.objectives import KINDS, Rows
 from app.runs.spec import Objective, Preset, RunConfig
 
 LEARNING_RATE = 2e-4
@@ -37,6 +38,7 @@ class Case:
 
     ``device_kind`` is ``auto`` while no worker is there; ``memory_bytes`` is the device's memory,
     ``examples`` are the rows that can be used, ``splits`` the share that each split holds out.
+    ``rows`` says what they hold.
     """
 
     preset: Preset
@@ -45,6 +47,7 @@ class Case:
     device_kind: str = "cpu"
     memory_bytes: int | None = None
     splits: Mapping[str, float] | None = None
+    rows: Rows = "conversations"
 
     @property
     def is_small(self) -> bool:
@@ -108,12 +111,16 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def learning_rate_for(facts: ModelFacts, *, method: str = "lora") -> float:
+def learning_rate_for(
+    facts: ModelFacts, *, method: str = "lora", objective: Objective = Objective.SFT
+) -> float:
     """Return the rate that suits a model's width: 2e-4 at 4,096, growing as 1 / width.
 
-    Weights that are trained themselves take a tenth of what an adapter takes.
+    Weights that are trained themselves take a tenth of what an adapter takes, and preferences a
+    share of what answers take.
     """
     rate = min(max(LEARNING_RATE * AT_WIDTH / facts.hidden_size, LOWEST_RATE), HIGHEST_RATE)
+    rate *= KINDS[objective].rate
     return float(f"{rate / (OF_ADAPTER if method == 'full' else 1):.3g}")
 
 
@@ -131,6 +138,20 @@ def steps_of(config: RunConfig, *, examples: int, mean_tokens: float | None = No
         trained = math.ceil(trained * min(mean_tokens, training.max_length) / training.max_length)
     per_epoch = math.ceil(trained / (training.batch_size * training.gradient_accumulation))
     return max(1, math.ceil(per_epoch * training.epochs))
+
+
+def objective_for(rows: Rows) -> tuple[Objective, str]:
+    """Return what a dataset's rows are trained for if nobody says, and why."""
+    if rows == "pairs":
+        return Objective.DPO, "The dataset holds pairs of answers."
+    if rows == "judged":
+        return Objective.KTO, "The dataset holds answers that are good or bad."
+    return Objective.SFT, "The dataset holds conversations."
+
+
+def _objective(case: Case, decided: Decided) -> tuple[Objective, str]:
+    del decided
+    return objective_for(case.rows)
 
 
 def _quantization(case: Case, decided: Decided) -> tuple[str, str]:
@@ -201,6 +222,8 @@ def _epochs(case: Case, decided: Decided) -> tuple[float, str]:
         return _epochs_of_small(case, decided)
     if case.preset is Preset.QUICK:
         return 1, "A first look: each example once."
+    if KINDS[Objective(decided["objective"])].needs_before:
+        return 1, "Preferences are learned fast; more than once overfits."
     if case.examples < FEW:
         return 2, "Fewer than 500 examples: more than 2 epochs would learn them by heart."
     if case.preset is Preset.BALANCED and case.examples >= VERY_MANY:
@@ -217,10 +240,14 @@ def _epochs_of_small(case: Case, decided: Decided) -> tuple[float, str]:
 
 
 def _learning_rate(case: Case, decided: Decided) -> tuple[float, str]:
-    rate, width = learning_rate_for(case.facts), case.facts.hidden_size
-    if decided["method"] == "full":
-        rate = learning_rate_for(case.facts, method="full")
+    objective, method = Objective(decided["objective"]), str(decided["method"])
+    rate, width = learning_rate_for(case.facts, objective=objective), case.facts.hidden_size
+    if method == "full":
+        rate = learning_rate_for(case.facts, method=method, objective=objective)
         return rate, f"A tenth of what an adapter of this model takes ({width:,} wide)."
+    if objective is not Objective.SFT:
+        share = KINDS[objective].rate
+        return rate, f"{share:.0%} of what learning answers takes: preferences move a model fast."
     if case.preset is Preset.QUALITY and not case.is_small:
         return max(
             rate / 2, LOWEST_RATE
@@ -239,7 +266,8 @@ def _max_length(case: Case, decided: Decided) -> tuple[int, str]:
 
 
 def _packing(case: Case, decided: Decided) -> tuple[bool, str]:
-    del decided
+    if decided["objective"] != Objective.SFT:
+        return False, "Answers are compared one by one, so none share a sequence."
     if case.examples < PACK_FROM:
         return False, "Fewer than 1,000 examples: packed they would leave too few steps to learn."
     return True, "Several examples share a sequence, kept apart: no time goes into padding."
@@ -310,6 +338,7 @@ def _patience(case: Case, decided: Decided) -> tuple[int | None, str]:
 
 
 RULES: tuple[tuple[str, Rule], ...] = (
+    ("objective", _objective),
     ("data.validation_fraction", _validation_fraction),
     ("adapter.rank", _rank),
     ("adapter.alpha", _alpha),

@@ -275,8 +275,12 @@ def trainer_job(
 def script_of(session: Session, settings: Settings, *, run_id: str) -> str:
     """Return the Python script that trains what a run trained, without Tunebox."""
     view = get_view(session, run_id)
-    if view.spec.config.objective is Objective.SIMULATED:
+    objective = view.spec.config.objective
+    if objective is Objective.SIMULATED:
         raise Invalid("A simulated run trains nothing, so there is no script of it.")
+    if objective is not Objective.SFT:
+        text = f"There are scripts of sft only, not of {objective.value}; take the settings as YAML"
+        raise Invalid(f"{text}, or the adapter.")
     return script(
         view.spec,
         excluded_lines=inputs.excluded(settings, view.spec, view.version),

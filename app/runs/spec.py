@@ -33,6 +33,9 @@ class Objective(StrEnum):
     """What is trained. ``simulated`` trains nothing, for load and fault tests."""
 
     SFT = "sft"
+    DPO = "dpo"
+    ORPO = "orpo"
+    KTO = "kto"
     SIMULATED = "simulated"
 
 
@@ -133,6 +136,30 @@ class Training(Part):
     deterministic: bool = Field(
         default=False,
         description="The same bits each time, on the same machine and versions. Slower on cards.",
+    )
+
+
+class Preference(Part):
+    """How preferences are learned, where the objective learns any."""
+
+    beta: float = Field(
+        default=0.1,
+        gt=0,
+        le=100,
+        description="DPO, KTO: how firmly the model is held to what it was. ORPO: weight of the "
+        "odds ratio beside the loss of the better answer.",
+    )
+    label_smoothing: float = Field(
+        default=0.0,
+        ge=0,
+        lt=0.5,
+        description="DPO: share of the pairs that are taken to be the wrong way round.",
+    )
+    desirable_weight: float = Field(
+        default=1.0, gt=0, le=100, description="KTO: weight of the loss of good answers."
+    )
+    undesirable_weight: float = Field(
+        default=1.0, gt=0, le=100, description="KTO: weight of the loss of bad answers."
     )
 
 
@@ -250,6 +277,7 @@ class RunConfig(Part):
     )
     adapter: Adapter = Adapter()
     training: Training = Training()
+    preference: Preference = Preference()
     data: Data = Data()
     evaluation: EvaluationPlan = EvaluationPlan()
     checkpoints: Checkpoints = Checkpoints()
@@ -303,7 +331,7 @@ class MeasuredFile(Part):
 class TrainerJob(Part):
     """``spec.json`` of a job folder: the run, and where its inputs lie on this machine.
 
-    Written by the supervisor or by hand. By hand ``dataset_file`` is messages JSONL, and
+    Written by the supervisor or by hand. By hand ``dataset_file`` is JSONL in ``format``, and
     ``excluded_lines`` are line numbers (from 1) that are left out. Of a checked version it holds
     one row a line in ``format``, its columns named by ``mapping``; ``table_file`` says where the
     rows lie and which have errors, ``groups_file`` which repeat each other, and ``split_file``,

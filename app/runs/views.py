@@ -19,6 +19,7 @@ from app.jobs.state import JobStatus
 from app.kit.storage import job_folder
 from app.runs import engines, repository
 from app.runs.models import Run
+from app.runs.objectives import KINDS
 from app.runs.repository import RunRow
 from app.runs.spec import RunSpec
 from app.settings import Settings
@@ -47,10 +48,12 @@ class RunView:
 
     @property
     def method(self) -> str:
-        """What is trained, and the rank of an adapter: QLoRA r16, Full fine-tuning."""
+        """What is trained, and the rank of an adapter: QLoRA r16, DPO with QLoRA r16."""
         config = self.spec.config
         name = engines.method_name(config)
-        return name if config.method == "full" else f"{name} r{config.adapter.rank}"
+        name = name if config.method == "full" else f"{name} r{config.adapter.rank}"
+        learns = KINDS[config.objective].learns_preferences
+        return f"{config.objective.value.upper()} with {name}" if learns else name
 
     @property
     def status(self) -> JobStatus:

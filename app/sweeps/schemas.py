@@ -1,6 +1,6 @@
 """Bodies of the sweep endpoints. Knows no rule."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -14,11 +14,16 @@ class SweepRequest(RunRequest):
     """A run as it would be launched, which of its fields vary, and when losing runs end."""
 
     search: Search
-    metric: Literal["eval/loss", "eval/perplexity"] = Field(
+    metric: str = Field(
         default="eval/loss",
-        description="The validation figure by which runs are compared.",
+        max_length=60,
+        description="The validation figure by which runs are compared; which there are depends on "
+        "the objective.",
     )
-    goal: Goal = Field(default="min", description="Whether less or more of it is better.")
+    goal: Goal | None = Field(
+        default=None,
+        description="Whether less or more of it is better; left out, as is usual for the figure.",
+    )
     halving: Halving | None = Field(
         default=None, description="End losing runs early; left out, all run to their end."
     )

@@ -28,8 +28,9 @@ from app.metrics import service as metrics
 from app.runs import launching, presets
 from app.runs import service as runs
 from app.runs.models import Run
+from app.runs.objectives import ACCURACIES, KINDS
 from app.runs.schemas import RunRequest
-from app.runs.spec import Objective, RunSpec
+from app.runs.spec import Objective, RunConfig, RunSpec
 from app.sweeps import asha, grid, repository
 from app.sweeps.asha import Curve, Halving, Verdict
 from app.sweeps.grid import Point, Search, Unsearchable
@@ -116,7 +117,9 @@ def create(session: Session, *, actor: Actor, request: SweepRequest) -> Sweep:
         _launch(session, actor, request, name=name, place=place, point=point)
         for place, point in enumerate(points, start=1)
     ]
-    _require_figures(session, made[0])
+    config = RunSpec.model_validate(made[0].spec).config
+    _require_held_out(session, made[0], config)
+    natural = _goal_of(request, config.objective)
     sweep = Sweep(
         id=new_id("swp"),
         name=name,
@@ -126,7 +129,7 @@ def create(session: Session, *, actor: Actor, request: SweepRequest) -> Sweep:
         base_model_id=made[0].base_model_id,
         search=request.search.model_dump(mode="json"),
         metric=request.metric,
-        goal=request.goal,
+        goal=request.goal or natural,
         halving=request.halving.model_dump(mode="json") if request.halving else None,
         note=request.note,
         stopped_at=None,
@@ -153,9 +156,21 @@ def _points(search: Search) -> list[Point]:
         raise Invalid.field(f"search.{error.field}", error.message) from error
 
 
-def _require_figures(session: Session, run: Run) -> None:
+def _goal_of(request: SweepRequest, objective: Objective) -> asha.Goal:
+    """Return which end of the figure is the better one, if runs can be compared by it."""
+    known = KINDS[objective].figures
+    if request.metric not in known:
+        text = f"runs of {objective.value} can be compared by {', '.join(known)}"
+        raise Invalid.field("metric", text)
+    scaled = [field for field in request.search.fields if field.startswith("preference.")]
+    if scaled and request.metric != ACCURACIES:
+        text = f"this changes what {request.metric} measures; compare by {ACCURACIES}"
+        raise Invalid.field(f"search.fields.{scaled[0]}", text)
+    return known[request.metric]
+
+
+def _require_held_out(session: Session, run: Run, config: RunConfig) -> None:
     """Raise ``Invalid`` if the runs hold nothing out, for then they have no figure to compare."""
-    config = RunSpec.model_validate(run.spec).config
     if config.objective is Objective.SIMULATED:
         return
     data, field, share = config.data, "validation_fraction", config.data.validation_fraction

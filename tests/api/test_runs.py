@@ -307,17 +307,3 @@ def test_a_simulated_run_needs_no_files(client: Client, session: Session) -> Non
     run = session.get_one(Run, run_id)
     job = service.trainer_job(session, get_settings(), job_id=run.job_id, device="cpu")
     assert (job.dataset_file, job.base_model_folder) == ("", "")
-
-
-def test_preference_pairs_are_not_trained_as_conversations(
-    client: Client, session: Session
-) -> None:
-    version = builders.create_dataset_version(session, format="preference")
-    request = body(session, dataset=version.dataset_id)
-
-    told = refused(client, request, "dataset")
-
-    assert "preference pairs" in told
-    assert "choose a dataset of conversations" in told
-    simulated = client.post(RUNS, json={**request, "config": SIMULATED})
-    assert simulated.status_code == 201, simulated.text

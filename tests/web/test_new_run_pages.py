@@ -113,3 +113,65 @@ class TestCards:
             shown = control(answer.text, "resources.devices")
             assert "o box has 3 NVIDIA cards; the largest has 2" in shown
         assert session.scalars(select(Run)).all() == []
+
+
+class TestObjective:
+    @pytest.fixture
+    def preferences(self, session: Session, form: dict[str, str]) -> dict[str, str]:
+        return form | {"dataset": builders.create_preferences(session).dataset_id}
+
+    def test_conversations_leave_nothing_to_choose(
+        self, client: Client, form: dict[str, str]
+    ) -> None:
+        text = client.post("/runs/new/setup", data=form, headers=HTMX).text
+        assert 'name="objective"' not in text
+        assert 'name="preference.beta"' not in text
+        assert "Try it first" in text
+
+    def test_preferences_offer_what_learns_from_them_and_ask_only_what_it_needs(
+        self, client: Client, preferences: dict[str, str]
+    ) -> None:
+        text = client.post("/runs/new/setup", data=preferences, headers=HTMX).text
+        shown = control(text, "objective")
+        assert re.findall(r'<option value="(\w+)"( selected)?', shown)[0] == ("dpo", " selected")
+        assert 'name="preference.label_smoothing"' in text
+        assert 'name="preference.desirable_weight"' not in text
+        assert "Try it first" not in text
+        wish = preferences | {"objective": "kto"}
+        text = client.post("/runs/new/setup", data=wish, headers=HTMX).text
+        assert 'name="preference.desirable_weight"' in text
+        assert 'name="preference.label_smoothing"' not in text
+
+    def test_the_choice_reaches_the_run_and_comes_back_with_it(
+        self, client: Client, session: Session, preferences: dict[str, str]
+    ) -> None:
+        wish = preferences | {"objective": "orpo", "preference.beta": "0.25"}
+        run = launched(client, session, wish)
+        assert run.spec["config"]["objective"] == "orpo"
+        assert run.spec["config"]["preference"]["beta"] == 0.25
+        page = client.get(f"/runs/{run.id}").text
+        assert "ORPO with LoRA r" in page
+        assert "train/nll_loss eval/nll_loss" in page
+        (link,) = re.findall(r'href="(/runs/new\?[^"]+)"', page)
+        again = client.get(link).text
+        assert 'value="orpo" selected' in control(again, "objective")
+        assert 'value="0.25"' in control(again, "preference.beta")
+
+    def test_another_dataset_takes_its_own_objective(
+        self, client: Client, form: dict[str, str]
+    ) -> None:
+        wish = form | {"objective": "orpo"}
+        text = client.post("/runs/new/setup", data=wish, headers=HTMX).text
+        assert "learns from" not in text
+        assert "Try it first" in text
+
+    def test_a_sweep_of_it_is_compared_by_its_own_figures(
+        self, client: Client, session: Session, preferences: dict[str, str]
+    ) -> None:
+        run = launched(client, session, preferences)
+        page = client.get(f"/sweeps/new?run={run.id}").text
+        assert "eval/rewards/accuracies, more is better" in page
+        given = {"adapter.rank": "4, 8", "metric": "eval/rewards/accuracies"}
+        answer = client.post(f"/sweeps/new?run={run.id}", data=given)
+        sweep = client.get(f"/api/v1{answer.headers['location']}").json()
+        assert (sweep["metric"], sweep["goal"]) == ("eval/rewards/accuracies", "max")

@@ -11,6 +11,8 @@ import psutil
 import pytest
 
 from app.jobs.state import EXIT_CODES, EXIT_DONE, EXIT_STOPPED, FailureKind
+from tests.fixtures.preferences import judged, pairs
+from tests.fixtures.tiny_model import write_rows
 from tests.worker.trainer_jobs import Inputs, events, make_inputs, run, series, start, write_job
 
 pytestmark = pytest.mark.xdist_group("ranks")  # what it trains first serves all
@@ -35,8 +37,15 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     return make_inputs(tmp_path_factory.mktemp("inputs"), count=40)
 
 
-def job(folder: Path, inputs: Inputs, config: dict[str, Any], *, devices: int) -> Path:
-    write_job(folder, config, model=inputs.model, dataset=inputs.dataset)
+def job(
+    folder: Path,
+    inputs: Inputs,
+    config: dict[str, Any],
+    *,
+    devices: int,
+    form: str = "messages",
+) -> Path:
+    write_job(folder, config, model=inputs.model, dataset=inputs.dataset, form=form)
     spec = json.loads((folder / "spec.json").read_text())
     spec["run"]["resources"] = {"devices": devices, "kind": "cpu"}
     (folder / "spec.json").write_text(json.dumps(spec))
@@ -67,6 +76,31 @@ def test_two_ranks_have_the_losses_of_one(tmp_path: Path, inputs: Inputs, alone:
     assert len(events(folder, "evaluation")) == 1
     assert len(series(folder, "train/loss")) == 6
     assert (folder / "adapter" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("objective", ["dpo", "kto"])
+def test_two_ranks_learn_preferences_as_one_does(
+    tmp_path: Path, inputs: Inputs, objective: str
+) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", judged(40) if objective == "kto" else pairs(40))
+    config = {**CONFIG, "objective": objective}
+    folders = [
+        job(
+            tmp_path / str(count),
+            Inputs(inputs.model, rows),
+            config,
+            devices=count,
+            form="preference",
+        )
+        for count in (1, 2)
+    ]
+    for folder in folders:
+        assert run(folder) == EXIT_DONE, (folder / "log.txt").read_text()[-2000:]
+    alone, together = (dict[str, Any](), dict[str, Any]())
+    for found, folder in zip((alone, together), folders, strict=True):
+        for name in ("train/loss", "train/grad_norm", "train/kl", "eval/loss"):
+            found |= {f"{name} {step}": value for step, value in series(folder, name).items()}
+    assert together == pytest.approx(alone, rel=1e-4, abs=1e-6)
 
 
 def test_a_run_goes_on_with_another_number_of_devices(

@@ -31,6 +31,7 @@ def write_job(
     model: Path | str = "",
     dataset: Path | str = "",
     fresh: bool = False,
+    form: str = "messages",
 ) -> Path:
     """Write spec.json into a new folder; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,6 +47,7 @@ def write_job(
         "dataset_file": str(dataset),
         "base_model_folder": str(model),
         "fresh": fresh,
+        "format": form,
     }
     TrainerJob.model_validate(job)
     (folder / "spec.json").write_text(json.dumps(job))

@@ -39,6 +39,7 @@ MEASURES = (
     Measure("exact_match", "Exact match", "the whole answer, normalised", is_share=True),
     Measure("token_f1", "Token F1", "words shared with the expected answer", is_share=True),
     Measure("rouge_l", "ROUGE-L", "longest common run of words", is_share=True),
+    Measure("preference_accuracy", "Prefers the better", "finds it likelier", is_share=True),
     Measure("loss", "Loss", "per trained token, lower is better"),
     Measure("perplexity", "Perplexity", "lower is better", digits=2),
 )

@@ -29,15 +29,25 @@ from app.preflights import service as preflights
 from app.runs import service as runs
 from app.runs.drafting import Draft, PresetOption, draft
 from app.runs.models import Run
+from app.runs.objectives import KINDS
 from app.runs.presets import DEFAULT, nested
 from app.runs.schemas import DatasetChoice, ResourceRequest, RunRequest
-from app.runs.spec import MOST_DEVICES, Preset, RunConfig, RunSpec
+from app.runs.spec import MOST_DEVICES, Objective, Preference, Preset, RunConfig, RunSpec
 from app.runs.trying import Mode
 from web.forms import Form, flat, read_form, with_error
 from web.htmx import HtmxDep, Toast, hx_redirect
 from web.pages.dataset_splits import row_of
 from web.pages.preflight_view import MODES, Result, result_in_form
-from web.pages.run_fields import FIELDS, GROUPS, SPLIT, FormField, changes, shown, value_at
+from web.pages.run_fields import (
+    FIELDS,
+    GROUPS,
+    OBJECTIVE,
+    SPLIT,
+    FormField,
+    changes,
+    shown,
+    value_at,
+)
 from web.rendering import render
 from web.shell import ShellDep
 
@@ -105,6 +115,8 @@ class Setup:
     groups: tuple[tuple[str, tuple[Control, ...]], ...]
     base: str
     most_cards: int = 0
+    objective: Control | None = None
+    how: str = ""
     modes: tuple[tuple[str, str], ...] = MODES
     result: Result = field(default_factory=Result)
 
@@ -153,6 +165,10 @@ def setup_of(session: Session, actor: Actor, choice: Choice, form: Form | None =
     model = next((view for view in models if view.model.id == choice.base_model), None)
     form = form or Form()
     drawn = _draft(session, actor, choice, choice.own)
+    if OBJECTIVE.path in choice.own and choice.own[OBJECTIVE.path] not in drawn.objectives:
+        rest = {path: value for path, value in choice.own.items() if path != OBJECTIVE.path}
+        choice = replace(choice, changed=rest)  # it was for a dataset of another kind
+        drawn = _draft(session, actor, choice, rest)
     form = Form(form.values, {**drawn.errors, **form.errors}, form.error)
     if version is None or model is None or drawn.spec is None:
         return Setup(form, choice, views, models, version, model, None, (), (), "{}")
@@ -168,6 +184,8 @@ def setup_of(session: Session, actor: Actor, choice: Choice, form: Form | None =
         draft=drawn,
         presets=tuple(PresetCard(*_PRESETS[option.preset], option) for option in drawn.options),
         groups=_groups(drawn, base, choice, _splits(session, version)),
+        objective=_objective(drawn, base, choice),
+        how=KINDS[drawn.spec.config.objective].text,
         base=json.dumps(base),
         most_cards=devices.most_at_once(session, "cuda"),
         result=result_in_form(session, choice.preflight, drawn.spec),
@@ -221,20 +239,35 @@ def _groups(
     choice: Choice,
     kept: tuple[tuple[str, str], ...],
 ) -> tuple[tuple[str, tuple[Control, ...]], ...]:
-    values = _values(drawn)
-    own = choice.own
-
     def control(field: FormField) -> Control:
-        chosen = own[field.path] if field.path in own else value_at(values, field.path)
-        value = shown(field, chosen)
-        advice = tuple(item for item in drawn.advice if item.field == field.path)
-        is_changed = value != base[field.path]
-        field = replace(field, choices=kept) if field.path == SPLIT else field
-        reason = drawn.reasons.get(field.path, "")
-        reason = "" if reason == DEFAULT else reason  # the help text says more
-        return Control(field, value, is_changed, reason, advice)
+        return _control(
+            replace(field, choices=kept) if field.path == SPLIT else field, drawn, base, choice
+        )
 
-    return tuple((title, tuple(control(field) for field in fields)) for title, fields in GROUPS)
+    kind = KINDS[drawn.spec.config.objective] if drawn.spec else KINDS[Objective.SFT]
+    hidden = {f"preference.{name}" for name in Preference.model_fields if name not in kind.settings}
+    found = (
+        (title, tuple(control(field) for field in fields if field.path not in hidden))
+        for title, fields in GROUPS
+    )
+    return tuple((title, controls) for title, controls in found if controls)
+
+
+def _control(field: FormField, drawn: Draft, base: Mapping[str, str], choice: Choice) -> Control:
+    own, path = choice.own, field.path
+    value = shown(field, own[path] if path in own else value_at(_values(drawn), path))
+    advice = tuple(item for item in drawn.advice if item.field == path)
+    reason = drawn.reasons.get(path, "")
+    reason = "" if reason == DEFAULT else reason  # the help text says more
+    return Control(field, value, value != base[path], reason, advice)
+
+
+def _objective(drawn: Draft, base: Mapping[str, str], choice: Choice) -> Control | None:
+    """Return what the dataset's rows can be learned by, if there is a choice."""
+    if len(drawn.objectives) < 2:  # noqa: PLR2004  # one is none
+        return None
+    choices = tuple((one.value, KINDS[one].title) for one in drawn.objectives)
+    return _control(replace(OBJECTIVE, choices=choices), drawn, base, choice)
 
 
 def posted_choice(data: FormData) -> Choice:

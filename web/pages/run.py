@@ -36,6 +36,7 @@ class RunPage:
     view: RunView
     job: Job
     curves: str
+    rewards: tuple[run_view.Curve, ...]
     marks: str
     past: History
     header: run_view.Header
@@ -70,6 +71,7 @@ def detail(
         view=view,
         job=view.job,
         curves=run_view.curves_of(view),
+        rewards=run_view.rewards_of(view),
         marks=run_view.marks_of(session, settings, view),
         past=run_view.past_of(session, view),
         header=run_view.header_of(actor, view),

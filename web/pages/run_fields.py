@@ -56,6 +56,7 @@ _TROUBLE = (
     ("stop", "Stop the run"),
     ("rollback", "Go back, half the rate"),
 )
+OBJECTIVE = FormField("objective", "Learn by", "select")  # its choices are those of the dataset
 _AUTO = (("auto", "Automatic"), ("true", "On"), ("false", "Off"))
 GROUPS: tuple[tuple[str, tuple[FormField, ...]], ...] = (
     (
@@ -72,6 +73,15 @@ GROUPS: tuple[tuple[str, tuple[FormField, ...]], ...] = (
             FormField("adapter.dropout", "Dropout"),
             FormField("adapter.use_dora", "DoRA", "check"),
             FormField("adapter.use_rslora", "rsLoRA", "check"),
+        ),
+    ),
+    (
+        "Preferences",
+        (
+            FormField("preference.beta", "Beta"),
+            FormField("preference.label_smoothing", "Wrong labels", unit="%", percent=True),
+            FormField("preference.desirable_weight", "Weight of good ones"),
+            FormField("preference.undesirable_weight", "Weight of bad ones"),
         ),
     ),
     (
@@ -145,7 +155,9 @@ GROUPS: tuple[tuple[str, tuple[FormField, ...]], ...] = (
         ),
     ),
 )
-FIELDS = {field.path: field for _, fields in GROUPS for field in fields}
+FIELDS = {field.path: field for _, fields in GROUPS for field in fields} | {
+    OBJECTIVE.path: OBJECTIVE
+}
 
 
 def shown(field: FormField, value: object) -> str:

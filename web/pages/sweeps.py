@@ -14,6 +14,7 @@ from app.errors import AppError, Invalid
 from app.kit.pagination import Page
 from app.runs import presets
 from app.runs import service as runs
+from app.runs.objectives import KINDS
 from app.runs.schemas import DatasetChoice
 from app.runs.views import RunView
 from app.sweeps import service
@@ -41,6 +42,7 @@ OFFERED: tuple[tuple[str, str, str], ...] = (
     ("training.weight_decay", "Weight decay", "0, 0.01"),
     ("training.scheduler", "Scheduler", "cosine, linear"),
 )
+_ENDS = {"min": "less", "max": "more"}
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,16 @@ class NewSweep:
     run: RunView
     form: Form
     offers: tuple[Offer, ...]
+    figures: tuple[tuple[str, str], ...]
 
 
 def new_sweep(run: RunView, form: Form) -> NewSweep:
     """Return the form for a run."""
     present = presets.flat(run.spec.config)
     offers = tuple(Offer(name, text, like, _shown(present[name])) for name, text, like in OFFERED)
-    return NewSweep(run, form, offers)
+    known = KINDS[run.spec.config.objective].figures
+    figures = tuple((name, f"{name}, {_ENDS[goal]} is better") for name, goal in known.items())
+    return NewSweep(run, form, offers, figures)
 
 
 def _shown(value: Any) -> str:
@@ -171,6 +176,7 @@ def _request(base: RunView, form: Form) -> SweepRequest:
         search=Search.model_validate(
             {"fields": fields, "method": "random" if runs else "grid", "runs": runs}
         ),
+        metric=str(form.value("metric", "eval/loss")),
         halving=Halving() if ends_early else None,
     )
 
@@ -181,7 +187,7 @@ def _at_fields(error: AppError) -> AppError:
         type(one)(one.field.removeprefix("search.fields.").removeprefix("search."), one.message)
         for one in error.errors
     ]
-    asked = {"name", "runs", *(name for name, _, _ in OFFERED)}
+    asked = {"name", "runs", "metric", *(name for name, _, _ in OFFERED)}
     if any(one.field not in asked for one in named):
         return AppError(error.detail.removeprefix("search.fields: ").capitalize())
     return type(error)(error.detail, code=error.code, errors=tuple(named))

@@ -18,6 +18,8 @@ from worker.trainer import determinism, failures, provenance, ranks
 from worker.trainer.emitter import Emitter, Silent
 from worker.trainer.stopping import Stop, Stopped, leave_it_to
 
+RECIPES = "worker.trainer.recipes"  # has a module for each objective; most import torch
+
 
 def attempt(folder: Path) -> int:
     """Train what the folder's spec.json asks for; every error becomes a failure event."""
@@ -91,9 +93,8 @@ def _recipe(
 ) -> None:
     if job.device == "cuda":
         importlib.import_module("unsloth")  # must be there before transformers is
-    from worker.trainer.recipes import sft  # imports torch
-
-    sft.train(job, folder=folder, emitter=emitter, stop=stop, ranks=own)
+    recipe = importlib.import_module(f"{RECIPES}.{job.run.config.objective.value}")
+    recipe.train(job, folder=folder, emitter=emitter, stop=stop, ranks=own)
 
 
 def follow(folder: Path, rank: int, count: int) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.datasets.formats import FORMATS, mapped
+from app.datasets.formats.preference import PREFERENCE, Side
 from app.datasets.formats.wording import tools_of
 from app.jobs.state import FailureKind
 from worker.trainer import masks
@@ -46,11 +47,21 @@ _decode = msgspec.json.Decoder().decode
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One conversation with the tools it may call, and the line of the dataset it stands in."""
+    """One conversation with the tools it may call, and the line of the dataset it stands in.
+
+    Of one with an answer that is preferred, or not, ``asked`` is what stands before it; without
+    ``messages`` the row has no such answer.
+    """
 
     line: int
     messages: Sequence[Mapping[str, Any]]
     tools: Sequence[Mapping[str, Any]] | None = None
+    asked: Sequence[Mapping[str, Any]] | None = None
+
+    @property
+    def said(self) -> Sequence[Mapping[str, Any]]:
+        """What rows have in common that must not be parted: the whole, or what is asked."""
+        return self.messages if self.asked is None else self.asked
 
 
 class Tokens(Protocol):
@@ -141,6 +152,27 @@ def example_of(
         text = f"line {line} is no row of {form}: {error}"
         raise TrainerError(FailureKind.BAD_DATASET, text) from None
     return Example(line, messages, tools_of(row))
+
+
+def answer_of(
+    data: bytes, *, line: int, side: Side, form: str, mapping: Mapping[str, str] | None = None
+) -> Example:
+    """Return a row's prompt with its better or worse answer, of which alone is learned.
+
+    A row of another format is a ``bad_dataset``, with its line.
+    """
+    try:
+        if form != PREFERENCE.name:
+            raise ValueError("it has no answers that are better or worse")  # noqa: TRY301
+        row = mapped(_parsed(data.removeprefix(_BOM)), mapping)
+        asked, answer = PREFERENCE.answered(row, side)
+        if not asked or answer == []:
+            raise ValueError("it lacks what is asked, or an answer")  # noqa: TRY301
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        text = f"line {line} is no row of preference: {error}"
+        raise TrainerError(FailureKind.BAD_DATASET, text) from None
+    read_only = [{**turn, "weight": 0} if turn["role"] == "assistant" else turn for turn in asked]
+    return Example(line, [*read_only, *answer] if answer else [], tools_of(row), asked)
 
 
 def _parsed(data: bytes) -> Any:

@@ -101,7 +101,7 @@ class Coding:
         keys: list[int] = []
         rendered: list[OrRefused] = []
         for example in source.examples(range(len(source))):
-            keys.append(key_of(example.messages))
+            keys.append(key_of(example.said))
             rendered.append(self._rendered(example))
         found = self._coded(rendered)
         tokens = [one if isinstance(one, masks.Coded) else masks.Coded(b"", b"") for one in found]
@@ -116,6 +116,8 @@ class Coding:
         )
 
     def _rendered(self, example: Example) -> OrRefused:
+        if not example.messages:
+            return masks.Rendered("", (), prefixes=False)
         try:
             return masks.rendered(
                 self._chat, example.messages, example.tools, assistant_only=self.assistant_only

@@ -73,13 +73,13 @@ def prepare(job: TrainerJob, emitter: Emitter, stop: Stop | None = None) -> Prep
     """Read, encode, split and pack the dataset; tokens that were made before are not made again."""
     training = job.run.config.training
     source = source_of(job)
-    tokens = _tokens(job, source, emitter, stop)
-    usable = _usable(job, tokens, emitter)
-    held_out = _held_out(job, source, tokens, usable)
+    tokens = encoded(job, source, emitter, stop)
+    taken = usable(job, tokens, emitter)
+    held_out = held_out_of(job, source, tokens, taken)
     learned = tokens.learned(training.max_length)
     sides = [
         _Side(numbers, learned[numbers])
-        for numbers in (usable[~held_out[usable]], usable[held_out[usable]])
+        for numbers in (taken[~held_out[taken]], taken[held_out[taken]])
     ]
     trained, validation = sides
     own = _Measured(HeldOut(source, validation.kept), tokens)
@@ -88,10 +88,10 @@ def prepare(job: TrainerJob, emitter: Emitter, stop: Stop | None = None) -> Prep
     if not len(trained.kept):
         text = (
             f"none of the {len(trained.numbers)} examples has a token to learn within "
-            f"{training.max_length} tokens (first: line {_first_line(tokens, trained.numbers)})"
+            f"{training.max_length} tokens (first: line {first_line(tokens, trained.numbers)})"
         )
         raise TrainerError(FailureKind.BAD_DATASET, text)
-    examples: list[data.Tokens] = _rows(tokens, trained.kept, training.max_length)
+    examples: list[data.Tokens] = rows_of(tokens, trained.kept, training.max_length)
     rows = (
         plan.pack(examples, max_length=training.max_length)
         if training.packing
@@ -100,9 +100,9 @@ def prepare(job: TrainerJob, emitter: Emitter, stop: Stop | None = None) -> Prep
     in_step = training.batch_size * training.gradient_accumulation
     return Prepared(
         rows=rows,
-        validation=_rows(measured.tokens, measured.rows.numbers, training.max_length),
+        validation=rows_of(measured.tokens, measured.rows.numbers, training.max_length),
         held_out=measured.rows,
-        fingerprint=_fingerprint(job, tokens, trained.kept, in_step),
+        fingerprint=fingerprint(job, tokens.digest, trained.kept),
         steps_in_epoch=plan.steps_in_epoch(len(rows), in_step),
     )
 
@@ -117,18 +117,11 @@ class _Measured:
 
 def _measured(job: TrainerJob, own: _Measured, emitter: Emitter, stop: Stop | None) -> _Measured:
     """Return the rows held out, or those of the file that a split names in their place."""
-    if job.measured is None:
+    source = measured_source(job)
+    if source is None:
         return own
-    named = job.measured
-    source = of_table(
-        Path(named.dataset_file),
-        Path(named.table_file),
-        content=named.content,
-        form=named.format,
-        mapping=named.mapping,
-    )
-    theirs = _tokens(job, source, emitter, stop)
-    numbers = _usable(job, theirs, emitter)
+    theirs = encoded(job, source, emitter, stop)
+    numbers = usable(job, theirs, emitter)
     learned = theirs.learned(job.run.config.training.max_length)
     return _Measured(HeldOut(source, numbers[learned[numbers] > 0]), theirs)
 
@@ -136,7 +129,7 @@ def _measured(job: TrainerJob, own: _Measured, emitter: Emitter, stop: Stop | No
 def source_of(job: TrainerJob) -> Source:
     """Return the rows that a job trains."""
     if job.table_file is None:
-        return of_lines(Path(job.dataset_file), excluded=job.excluded_lines)
+        return of_lines(Path(job.dataset_file), excluded=job.excluded_lines, form=job.format)
     return of_table(
         Path(job.dataset_file),
         Path(job.table_file),
@@ -146,7 +139,22 @@ def source_of(job: TrainerJob) -> Source:
     )
 
 
-def _tokens(job: TrainerJob, source: Source, emitter: Emitter, stop: Stop | None) -> TokenSet:
+def measured_source(job: TrainerJob) -> Source | None:
+    """Return the rows of the file that a split names to measure with, if it names one."""
+    named = job.measured
+    if named is None:
+        return None
+    return of_table(
+        Path(named.dataset_file),
+        Path(named.table_file),
+        content=named.content,
+        form=named.format,
+        mapping=named.mapping,
+    )
+
+
+def encoded(job: TrainerJob, source: Source, emitter: Emitter, stop: Stop | None) -> TokenSet:
+    """Return the tokens of all rows; how far it is is told."""
     cache = Path(job.cache_folder) if job.cache_folder else None
 
     def told(done: int, rows: int) -> None:
@@ -163,7 +171,7 @@ def _tokens(job: TrainerJob, source: Source, emitter: Emitter, stop: Stop | None
     )
 
 
-def _usable(job: TrainerJob, tokens: TokenSet, emitter: Emitter) -> Numbers:
+def usable(job: TrainerJob, tokens: TokenSet, emitter: Emitter) -> Numbers:
     """Return the rows that the template takes; if it refuses some, fail or leave them out."""
     if not tokens.refused_rows:
         return np.arange(len(tokens))
@@ -175,20 +183,20 @@ def _usable(job: TrainerJob, tokens: TokenSet, emitter: Emitter) -> Numbers:
     return np.flatnonzero(tokens.sizes)
 
 
-def _held_out(
-    job: TrainerJob, source: Source, tokens: TokenSet, usable: Numbers
+def held_out_of(
+    job: TrainerJob, source: Source, tokens: TokenSet, taken: Numbers
 ) -> npt.NDArray[np.bool_]:
     """Return which rows are held out: by the chosen split, else at random by what they say."""
     if job.split_file is not None:
         sides = np.fromfile(job.split_file, dtype=np.uint8)
         return sides[source.places.astype(np.int64)] == 1
-    keys = _keys(job, source, tokens)[usable]
+    keys = _keys(job, source, tokens)[taken]
     config = job.run.config
     places = held_out_places(
         keys, fraction=config.data.validation_fraction, seed=config.training.seed
     )
     found = np.zeros(len(tokens), dtype=np.bool_)
-    found[usable[sorted(places)]] = True
+    found[taken[sorted(places)]] = True
     return found
 
 
@@ -203,11 +211,13 @@ def _keys(job: TrainerJob, source: Source, tokens: TokenSet) -> Keys:
     return np.where(is_here, own[at], leaders)
 
 
-def _rows(tokens: TokenSet, numbers: Numbers, most: int) -> list[Any]:
+def rows_of(tokens: TokenSet, numbers: Numbers, most: int) -> list[Any]:
+    """Return rows by their numbers, each cut to ``most`` tokens."""
     return [tokens.row(number, most) for number in numbers.tolist()]
 
 
-def _first_line(tokens: TokenSet, numbers: Numbers) -> int:
+def first_line(tokens: TokenSet, numbers: Numbers) -> int:
+    """Return the line of the first of these rows, 0 if there is none."""
     return int(tokens.lines[numbers[0]]) if len(numbers) else 0
 
 
@@ -230,9 +240,13 @@ def _tell(
         emitter.alert("no_trained_tokens", text)
 
 
-def _fingerprint(job: TrainerJob, tokens: TokenSet, trained: Numbers, rows_in_step: int) -> str:
-    """Name what a checkpoint depends on; learning rate and length of the run may change."""
+def fingerprint(job: TrainerJob, tokens: str, trained: Numbers) -> str:
+    """Name what a checkpoint depends on; learning rate and length of the run may change.
+
+    ``tokens`` names all tokens, ``trained`` are the rows that are trained.
+    """
     config = job.run.config
+    rows_in_step = config.training.batch_size * config.training.gradient_accumulation
     parts = {
         "adapter": config.adapter.model_dump(mode="json"),
         "base_model": job.run.base_model,
@@ -242,7 +256,7 @@ def _fingerprint(job: TrainerJob, tokens: TokenSet, trained: Numbers, rows_in_st
         "seed": config.training.seed,
         "max_length": config.training.max_length,
         "packing": config.training.packing,
-        "tokens": tokens.digest,
+        "tokens": tokens,
     }
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
     digest.update(trained.tobytes())

@@ -14,22 +14,34 @@ from app.jobs.events import EventType
 from app.runs.spec import TrainerJob
 from worker.trainer import checkpoints
 from worker.trainer.checkpoints import State
+from worker.trainer.data import Tokens
 from worker.trainer.emitter import Emitter
 from worker.trainer.files import write_whole
 from worker.trainer.loading import Loaded
-from worker.trainer.preparing import Prepared
+from worker.trainer.preparing import HeldOut
 from worker.trainer.recipes import heldout
 from worker.trainer.stopping import Leave, Stop, Stopped
 
 
 def measure(
-    loaded: Loaded, data: Prepared, *, folder: Path, state: State, emitter: Emitter, stop: Stop
+    loaded: Loaded,
+    held_out: HeldOut,
+    encoded: Sequence[Tokens],
+    *,
+    worse: Sequence[Tokens] = (),
+    folder: Path,
+    state: State,
+    emitter: Emitter,
+    stop: Stop,
 ) -> None:
-    """Evaluate base against tuned and write the report; stopped and kept, it has no scores."""
+    """Evaluate base against tuned and write the report; stopped and kept, it has no scores.
+
+    ``encoded`` are the tokens of the rows held out, ``worse`` those of worse answers to them.
+    """
     emitter.phase("evaluating", step=state.step)
     try:
         metrics, items = heldout.evaluate(
-            loaded, data.held_out, data.validation, emitter=emitter, stop=stop, step=state.step
+            loaded, held_out, encoded, worse=worse, emitter=emitter, stop=stop, step=state.step
         )
     except Stopped as stopped:
         if stopped.mode is Leave.SAVE:

@@ -6,15 +6,16 @@ formats, no tokenizer.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from app.datasets.formats.preference import Side
 from app.datasets.table import HAS_ERROR, RECORD
 from app.jobs.state import FailureKind
-from worker.trainer.data import Example, example_of
+from worker.trainer.data import Example, answer_of, example_of
 from worker.trainer.failures import TrainerError
 
 Numbers = npt.NDArray[np.uint64]
@@ -24,7 +25,8 @@ Numbers = npt.NDArray[np.uint64]
 class Source:
     """The rows to train, in the file's order. ``content`` names the file, for the token cache.
 
-    ``places`` are the rows' numbers in the whole version, those that are left out counted.
+    ``places`` are the rows' numbers in the whole version, those that are left out counted. With a
+    ``side`` each row is its prompt with the answer of that side.
     """
 
     path: Path
@@ -35,6 +37,7 @@ class Source:
     offsets: Numbers
     sizes: Numbers
     places: Numbers
+    side: Side | None = None
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -45,18 +48,26 @@ class Source:
             for number in numbers:
                 file.seek(int(self.offsets[number]))
                 data = file.read(int(self.sizes[number]))
-                line = int(self.lines[number])
-                yield example_of(data, line=line, form=self.form, mapping=self.mapping)
+                yield self._example(data, int(self.lines[number]))
+
+    def _example(self, data: bytes, line: int) -> Example:
+        if self.side is None:
+            return example_of(data, line=line, form=self.form, mapping=self.mapping)
+        return answer_of(data, line=line, side=self.side, form=self.form, mapping=self.mapping)
+
+    def of_side(self, side: Side) -> "Source":
+        """Return the rows as their prompts with one of their answers."""
+        return replace(self, side=side)
 
     def part(self, start: int, end: int) -> "Source":
         """Return the rows from ``start`` to before ``end``."""
         cut = (one[start:end] for one in (self.lines, self.offsets, self.sizes, self.places))
-        return Source(self.path, self.form, self.mapping, self.content, *cut)
+        return Source(self.path, self.form, self.mapping, self.content, *cut, self.side)
 
     def digest(self) -> str:
         """Name what is read here: the file, how it is read, and which of its rows."""
         named = (self.content, self.form, sorted((self.mapping or {}).items()))
-        told = hashlib.sha256(repr(named).encode())
+        told = hashlib.sha256(repr(named if self.side is None else (*named, self.side)).encode())
         told.update(self.lines.tobytes())
         return told.hexdigest()
 
@@ -77,8 +88,8 @@ def of_table(
     return _some(Source(rows, form, mapping, content, *columns, places))
 
 
-def of_lines(path: Path, *, excluded: Iterable[int] = ()) -> Source:
-    """Return the rows of messages JSONL; blank and excluded lines are left out."""
+def of_lines(path: Path, *, excluded: Iterable[int] = (), form: str = "messages") -> Source:
+    """Return the rows of JSONL in a format; blank and excluded lines are left out."""
     left_out, found, told = frozenset(excluded), list[Sequence[int]](), hashlib.sha256()
     offset = place = 0
     try:
@@ -94,7 +105,7 @@ def of_lines(path: Path, *, excluded: Iterable[int] = ()) -> Source:
         text = f"the dataset's file {path.name} is missing"
         raise TrainerError(FailureKind.BAD_DATASET, text) from None
     columns = np.array(found, dtype=np.uint64).reshape(-1, 4).T
-    return _some(Source(path, "messages", None, told.hexdigest(), *columns))
+    return _some(Source(path, form, None, told.hexdigest(), *columns))
 
 
 def _some(source: Source) -> Source:

@@ -6,10 +6,12 @@ that is true or false (KTO's) is one of these too. None is one conversation to t
 """
 
 from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from app.datasets.formats.base import Column, Finding, Findings, Row, Turn, shortened
 from app.datasets.formats.columns import (
     SYSTEM,
+    as_messages,
     begin,
     is_blank,
     known_keys,
@@ -19,10 +21,19 @@ from app.datasets.formats.columns import (
     unknown_keys,
 )
 from app.datasets.formats.conversation import Conversation
-from app.datasets.formats.prompt_completion import part, part_turns
+from app.datasets.formats.prompt_completion import part, part_messages, part_turns
 from app.datasets.problems import Code
 
-_PAIR = ("chosen", "rejected")
+Side = Literal["chosen", "rejected"]
+One = TypeVar("One")
+_PAIR: tuple[Side, Side] = ("chosen", "rejected")
+
+
+class Answered(NamedTuple):
+    """What is asked and one answer to it, as a chat template gets them; None: there is none."""
+
+    asked: list[dict[str, Any]]
+    answer: list[dict[str, Any]] | None
 
 
 class Preference:
@@ -70,6 +81,22 @@ class Preference:
         shared = _shared(chosen, rejected) if _holds_prompt(row) else 0
         return [*_prompt(row, chosen[:shared]), *chosen[shared:], *rejected[shared:]]
 
+    def is_pair(self, row: Row) -> bool:
+        """Tell whether ``row`` has two answers, not one with a label."""
+        return _is_pair(row)
+
+    def answered(self, row: Row, side: Side) -> Answered:
+        """Return a good row's answer of one side; a labelled one is of the side its label says."""
+        system = as_messages(system_turns(row))
+        prompt = part_messages(row.get("prompt"), "user")
+        if not _is_pair(row):
+            is_here = _verdict(row.get("label")) is (side == "chosen")
+            answer = part_messages(row.get("completion"), "assistant")
+            return Answered(system + prompt, answer if is_here else None)
+        pair = {one: part_messages(row.get(one), "assistant") for one in _PAIR}
+        shared = _shared(*pair.values()) if _holds_prompt(row) else 0
+        return Answered(system + (pair[side][:shared] or prompt), pair[side][shared:])
+
     def conversation(self, row: Row) -> None:
         """Return None: which answer to train depends on how pairs are trained."""
         del row
@@ -99,7 +126,7 @@ def _prompt(row: Row, implicit: Sequence[Turn]) -> list[Turn]:
     return [*system_turns(row), *(implicit or part_turns(row.get("prompt"), "user"))]
 
 
-def _shared(one: Sequence[Turn], other: Sequence[Turn]) -> int:
+def _shared(one: Sequence[One], other: Sequence[One]) -> int:
     """Return how many turns two conversations begin with in common, but never all."""
     most = min(len(one), len(other)) - 1
     return next((at for at in range(most) if one[at] != other[at]), max(0, most))

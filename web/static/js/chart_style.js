@@ -79,6 +79,7 @@ export const FORMATS = {
   number: { show: (n) => String(+n.toPrecision(3)), tick: short },
   tokens: { show: (n) => `${thousands(n)} tok/s`, tick: short },
   bytes: { show: (n) => `${(n / GIB).toFixed(1)} GiB`, tick: (n) => String(+(n / GIB).toPrecision(3)) },
+  share: { show: (n) => `${(n * 100).toFixed(1)} %`, tick: (n) => String(+(n * 100).toPrecision(3)) },
   percent: { show: (n) => `${Math.round(n)} %`, tick: (n) => String(Math.round(n)) },
   watt: { show: (n) => `${Math.round(n)} W`, tick: (n) => String(Math.round(n)) },
 };

@@ -29,17 +29,19 @@ MOST_ITEMS = 200
 MOST_NEW_TOKENS = 1024
 MARGIN = 16  # tokens that an answer may be longer than the longest expected one
 GENERATED_AT_ONCE = {"cpu": 16, "cuda": 32, "mps": 16}
+PREFERENCE = "preference_accuracy"  # share of pairs whose better answer is the likelier one
 BETTER = {"loss": "lower", "perplexity": "lower"}
 
 
 @dataclass(frozen=True)
 class Question:
-    """A held-out row: what is asked, and the answer its author wrote."""
+    """A held-out row: what is asked, and the answer its author wrote; and a worse one if known."""
 
     example: Example
     encoded: Tokens
     prompt: list[dict[str, Any]]
     expected: str
+    worse: Tokens | None = None
 
 
 def evaluate(
@@ -47,12 +49,13 @@ def evaluate(
     examples: Iterable[Example],
     encoded: Sequence[Tokens],
     *,
+    worse: Sequence[Tokens] = (),
     emitter: Emitter,
     stop: Stop,
     step: int,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return report.json's metrics and the items of items.jsonl, base against tuned."""
-    asked = questions(examples, encoded)
+    asked = questions(examples, encoded, worse)
     if not asked:
         return {}, []
     if loaded.engine == "unsloth":
@@ -60,24 +63,35 @@ def evaluate(
 
         FastLanguageModel.for_inference(loaded.model)
     loaded.model.eval()
-    progress = _Progress(emitter, stop, total=4 * len(asked), step=step)
-    losses, answers = {}, {}
+    progress = _Progress(emitter, stop, total=4 * len(asked) + 2 * len(worse), step=step)
+    losses, answers, prefers = {}, {}, {}
     for who in ("base", "tuned"):
         off = loaded.untrained() if who == "base" else nullcontext()
         with off, torch.no_grad(), loaded.autocast():
             losses[who] = [_loss(loaded, one.encoded, progress) for one in asked]
+            prefers[who] = [
+                _prefers(loaded, one, loss, progress)
+                for one, loss in zip(asked, losses[who], strict=True)
+            ]
             answers[who] = _answers(loaded, asked, progress)
     weights = [float(one.encoded.trained) for one in asked]
     items = [
-        _item(index, one, {who: (losses[who][index], answers[who][index]) for who in losses})
+        _item(
+            index,
+            one,
+            {who: (losses[who][index], prefers[who][index], answers[who][index]) for who in losses},
+        )
         for index, one in enumerate(asked)
     ]
     return _metrics(items, losses["base"], losses["tuned"], weights), items
 
 
-def questions(examples: Iterable[Example], encoded: Sequence[Tokens]) -> list[Question]:
+def questions(
+    examples: Iterable[Example], encoded: Sequence[Tokens], worse: Sequence[Tokens] = ()
+) -> list[Question]:
     """Return what can be asked: rows with an answer in words, at most ``MOST_ITEMS``, by line."""
     by_line = {one.line: one for one in encoded}
+    worse_by_line = {one.line: one for one in worse}
     found: list[Question] = []
     for example in examples:
         turns = list(example.messages)
@@ -86,7 +100,15 @@ def questions(examples: Iterable[Example], encoded: Sequence[Tokens]) -> list[Qu
         expected = turns[-1].get("content") if turns else None
         if example.line in by_line and isinstance(expected, str) and len(turns) > 1:
             prompt = [dict(turn) for turn in turns[:-1]]
-            found.append(Question(example, by_line[example.line], prompt, expected.strip()))
+            found.append(
+                Question(
+                    example,
+                    by_line[example.line],
+                    prompt,
+                    expected.strip(),
+                    worse_by_line.get(example.line),
+                )
+            )
         if len(found) == MOST_ITEMS:
             break
     return found
@@ -114,6 +136,14 @@ def _loss(loaded: Loaded, encoded: Tokens, progress: _Progress) -> float:
     batch = to_device(loaded.collate([[encoded]]), loaded.device)
     one = torch.tensor(1, device=loaded.device)
     return loaded.model(**batch, num_items_in_batch=one, use_cache=False).loss.item()
+
+
+def _prefers(loaded: Loaded, one: Question, loss: float, progress: _Progress) -> float | None:
+    """Return 1 if the better answer's tokens are the likelier ones in the mean, 0 if not."""
+    if one.worse is None:
+        return None
+    other = _loss(loaded, one.worse, progress) / one.worse.trained
+    return float(loss / one.encoded.trained < other)
 
 
 def _answers(loaded: Loaded, asked: Sequence[Question], progress: _Progress) -> list[str]:
@@ -178,16 +208,20 @@ def _generate(
     return [text.strip() for text in loaded.tokenizer.batch_decode(new, skip_special_tokens=True)]
 
 
-def _item(index: int, one: Question, results: dict[str, tuple[float, str]]) -> dict[str, Any]:
+def _item(
+    index: int, one: Question, results: dict[str, tuple[float, float | None, str]]
+) -> dict[str, Any]:
     item: dict[str, Any] = {
         "index": index,
         "line": one.example.line,
         "prompt": one.prompt,
         "expected": one.expected,
     }
-    for who, (loss, answer) in results.items():
+    for who, (loss, prefers, answer) in results.items():
         item[f"{who}_output"] = answer
         figures = {"loss": loss / one.encoded.trained, **scoring.scores(answer, one.expected)}
+        if prefers is not None:
+            figures[PREFERENCE] = prefers
         item[f"{who}_scores"] = figures
     return item
 
@@ -210,11 +244,15 @@ def _metrics(
             ratio_difference(base, tuned, weights, through=perplexity),
         ),
     }
-    for name in scoring.METRICS:
-        before = [item["base_scores"][name] for item in items]
-        after = [item["tuned_scores"][name] for item in items]
-        found[name] = (mean(before), mean(after), mean_difference(before, after))
-    return {name: _metric(name, three, len(items)) for name, three in found.items()}
+    counts = dict.fromkeys(found, len(items))
+    for name in (*scoring.METRICS, PREFERENCE):
+        scored = [item for item in items if name in item["base_scores"]]
+        before = [item["base_scores"][name] for item in scored]
+        after = [item["tuned_scores"][name] for item in scored]
+        if scored:
+            found[name] = (mean(before), mean(after), mean_difference(before, after))
+            counts[name] = len(scored)
+    return {name: _metric(name, three, counts[name]) for name, three in found.items()}
 
 
 def _metric(name: str, three: tuple[Estimate, Estimate, Estimate], n: int) -> dict[str, Any]:

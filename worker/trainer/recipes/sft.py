@@ -105,7 +105,15 @@ def train(
     keeper.conclude()
     ranks.leave()
     if ranks.is_first:
-        results.measure(loaded, data, folder=folder, state=state, emitter=emitter, stop=stop)
+        results.measure(
+            loaded,
+            data.held_out,
+            data.validation,
+            folder=folder,
+            state=state,
+            emitter=emitter,
+            stop=stop,
+        )
 
 
 def one_step(

@@ -1,0 +1,146 @@
+"""What can be learned: which data each objective takes, what speaks against it, its figures. Pure.
+
+One entry for each: the form, a launch, presets, sweeps and the memory estimate ask here. How it is
+trained is the recipe of its name in the trainer. Knows neither datasets nor devices.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from app.runs.spec import Objective, Preference, RunConfig
+
+Rows = Literal["conversations", "pairs", "judged"]  # what a dataset's rows hold
+Goal = Literal["min", "max"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An objective as people choose it.
+
+    ``takes`` says which rows; ``sequences`` how many a row of a batch becomes; ``rate`` is the
+    share of the learning rate that suits supervised fine-tuning; ``settings`` are the fields of
+    ``config.preference`` that it reads; ``figures`` are those of a validation by which runs can be
+    compared, with which end is better.
+    """
+
+    title: str
+    text: str
+    takes: tuple[Rows, ...]
+    sequences: int = 1
+    rate: float = 1.0
+    needs_before: bool = False  # the model as it was before training
+    settings: tuple[str, ...] = ()
+    figures: Mapping[str, Goal] = field(default_factory=dict[str, Goal])
+
+    @property
+    def learns_preferences(self) -> bool:
+        """Tell whether it learns which answers are better."""
+        return "pairs" in self.takes
+
+
+ACCURACIES = "eval/rewards/accuracies"
+_LOSS: Mapping[str, Goal] = {"eval/loss": "min"}
+_PAIRS: Mapping[str, Goal] = {
+    **_LOSS,
+    ACCURACIES: "max",
+    "eval/rewards/margins": "max",
+}
+
+KINDS: Mapping[Objective, Kind] = {
+    Objective.SFT: Kind(
+        "Supervised fine-tuning (SFT)",
+        "Learns to answer as the dataset's assistant does.",
+        ("conversations",),
+        figures={**_LOSS, "eval/perplexity": "min"},
+    ),
+    Objective.DPO: Kind(
+        "Direct preference optimization (DPO)",
+        "Learns from pairs which of two answers is better, held to what the model was.",
+        ("pairs",),
+        sequences=2,
+        rate=0.05,
+        needs_before=True,
+        settings=("beta", "label_smoothing"),
+        figures=_PAIRS,
+    ),
+    Objective.ORPO: Kind(
+        "Odds ratio preference optimization (ORPO)",
+        "Learns the better answer of each pair and away from the worse one, in one go.",
+        ("pairs",),
+        sequences=2,
+        rate=0.25,
+        settings=("beta",),
+        figures=_PAIRS,
+    ),
+    Objective.KTO: Kind(
+        "Kahneman-Tversky optimization (KTO)",
+        "Learns from single answers that are good or bad; pairs serve too.",
+        ("judged", "pairs"),
+        rate=0.05,
+        needs_before=True,
+        settings=("beta", "desirable_weight", "undesirable_weight"),
+        figures={**_LOSS, "eval/rewards/margins": "max"},
+    ),
+    Objective.SIMULATED: Kind("Simulated", "Trains nothing; for tests.", (), figures=_LOSS),
+}
+
+
+_HELD: Mapping[Rows, str] = {
+    "conversations": "conversations",
+    "pairs": "pairs of answers",
+    "judged": "answers that are good or bad by themselves",
+}
+
+
+def of_rows(rows: Rows) -> tuple[Objective, ...]:
+    """Return what rows can be used for."""
+    return tuple(one for one in KINDS if mismatch(one, rows) is None and KINDS[one].takes)
+
+
+def mismatch(objective: Objective, rows: Rows) -> str | None:
+    """Return why a dataset's rows do not serve an objective, with the cure; None if they do."""
+    taken = KINDS[objective].takes
+    if not taken or rows in taken:
+        return None
+    others = [one.value for one, kind in KINDS.items() if rows in kind.takes]
+    wanted = " or ".join(_HELD[one] for one in taken)
+    return (
+        f"it holds {_HELD[rows]}, and {objective.value} learns from {wanted}; choose the objective "
+        f"{' or '.join(others)}, or another dataset"
+    )
+
+
+def refusals(config: RunConfig) -> dict[str, str]:
+    """Return what an objective cannot be had with, by field, each with a cure."""
+    found = dict(_of_preference(config))
+    if KINDS[config.objective].learns_preferences:
+        found |= dict(_of_preferences(config))
+    return found
+
+
+def _of_preference(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """Yield the settings of other objectives that were given."""
+    taken, plain = KINDS[config.objective].settings, Preference()
+    for name in Preference.model_fields:
+        if name not in taken and getattr(config.preference, name) != getattr(plain, name):
+            users = ", ".join(one.value for one, kind in KINDS.items() if name in kind.settings)
+            yield f"preference.{name}", f"it is for {users}; leave it out"
+
+
+def _of_preferences(config: RunConfig) -> Iterator[tuple[str, str]]:
+    kind, training, name = KINDS[config.objective], config.training, config.objective.value
+    if kind.needs_before and config.method == "full":
+        yield "method", f"{name} asks the model as it was before, which an adapter keeps; use lora"
+    if training.packing:
+        yield "training.packing", f"{name} learns answers, not whole rows; use false"
+    if not training.assistant_only_loss:
+        yield "training.assistant_only_loss", f"{name} learns the answers only; use true"
+    if training.neftune_alpha is not None:
+        yield "training.neftune_alpha", f"noise would blur what {name} compares; leave it out"
+    if config.fit != "off":
+        yield "fit", "only sft can be tried before it runs; use off"
+    in_step = training.batch_size * training.gradient_accumulation
+    if config.objective is Objective.KTO and in_step < 2:  # noqa: PLR2004  # answers to exchange
+        text = "kto compares the answers of a step with each other; use 2 or more"
+        yield "training.batch_size", text
