@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from app.runs.spec import Objective, Preference, RunConfig
+from app.runs import rewards
+from app.runs.spec import Objective, RunConfig
 
 Rows = Literal["conversations", "pairs", "judged"]  # what a dataset's rows hold
 Goal = Literal["min", "max"]
@@ -19,9 +20,9 @@ class Kind:
     """An objective as people choose it.
 
     ``takes`` says which rows; ``sequences`` how many a row of a batch becomes; ``rate`` is the
-    share of the learning rate that suits supervised fine-tuning; ``settings`` are the fields of
-    ``config.preference`` that it reads; ``figures`` are those of a validation by which runs can be
-    compared, with which end is better.
+    share of the learning rate that suits supervised fine-tuning; ``settings`` are the fields and
+    parts of the config that it alone reads; ``figures`` are those of a validation by which runs can
+    be compared, with which end is better.
     """
 
     title: str
@@ -32,11 +33,6 @@ class Kind:
     needs_before: bool = False  # the model as it was before training
     settings: tuple[str, ...] = ()
     figures: Mapping[str, Goal] = field(default_factory=dict[str, Goal])
-
-    @property
-    def learns_preferences(self) -> bool:
-        """Tell whether it learns which answers are better."""
-        return "pairs" in self.takes
 
 
 ACCURACIES = "eval/rewards/accuracies"
@@ -61,7 +57,7 @@ KINDS: Mapping[Objective, Kind] = {
         sequences=2,
         rate=0.05,
         needs_before=True,
-        settings=("beta", "label_smoothing"),
+        settings=("preference.beta", "preference.label_smoothing"),
         figures=_PAIRS,
     ),
     Objective.ORPO: Kind(
@@ -70,7 +66,7 @@ KINDS: Mapping[Objective, Kind] = {
         ("pairs",),
         sequences=2,
         rate=0.25,
-        settings=("beta",),
+        settings=("preference.beta",),
         figures=_PAIRS,
     ),
     Objective.KTO: Kind(
@@ -79,13 +75,26 @@ KINDS: Mapping[Objective, Kind] = {
         ("judged", "pairs"),
         rate=0.05,
         needs_before=True,
-        settings=("beta", "desirable_weight", "undesirable_weight"),
+        settings=(
+            "preference.beta",
+            "preference.desirable_weight",
+            "preference.undesirable_weight",
+        ),
         figures={**_LOSS, "eval/rewards/margins": "max"},
+    ),
+    Objective.GRPO: Kind(
+        "Reinforcement by rewards (GRPO)",
+        "Tries several answers to each prompt and learns from those that are worth more.",
+        ("conversations",),
+        rate=0.05,
+        settings=("sampling.", "rewards."),
+        figures={**_LOSS, "eval/reward": "max"},
     ),
     Objective.SIMULATED: Kind("Simulated", "Trains nothing; for tests.", (), figures=_LOSS),
 }
 
 
+_SPECIAL = ("preference.", "sampling.", "rewards.")  # parts that some objectives read
 _HELD: Mapping[Rows, str] = {
     "conversations": "conversations",
     "pairs": "pairs of answers",
@@ -113,22 +122,32 @@ def mismatch(objective: Objective, rows: Rows) -> str | None:
 
 def refusals(config: RunConfig) -> dict[str, str]:
     """Return what an objective cannot be had with, by field, each with a cure."""
-    found = dict(_of_preference(config))
-    if KINDS[config.objective].learns_preferences:
-        found |= dict(_of_preferences(config))
+    found = dict(_of_settings(config))
+    if config.objective not in (Objective.SFT, Objective.SIMULATED):
+        for check in (_of_answers, _of_sampling):
+            for name, text in check(config):
+                found.setdefault(name, text)
     return found
 
 
-def _of_preference(config: RunConfig) -> Iterator[tuple[str, str]]:
+def reads(objective: Objective, field: str) -> bool:
+    """Tell whether a dotted field is read by an objective; of most fields it is."""
+    return not field.startswith(_SPECIAL) or field.startswith(KINDS[objective].settings or "-")
+
+
+def _of_settings(config: RunConfig) -> Iterator[tuple[str, str]]:
     """Yield the settings of other objectives that were given."""
-    taken, plain = KINDS[config.objective].settings, Preference()
-    for name in Preference.model_fields:
-        if name not in taken and getattr(config.preference, name) != getattr(plain, name):
-            users = ", ".join(one.value for one, kind in KINDS.items() if name in kind.settings)
-            yield f"preference.{name}", f"it is for {users}; leave it out"
+    plain = RunConfig()
+    for part in _SPECIAL:
+        mine, usual = getattr(config, part[:-1]), getattr(plain, part[:-1])
+        for name in type(mine).model_fields:
+            path = part + name
+            if getattr(mine, name) != getattr(usual, name) and not reads(config.objective, path):
+                users = ", ".join(one.value for one in KINDS if reads(one, path))
+                yield path, f"it is for {users}; leave it out"
 
 
-def _of_preferences(config: RunConfig) -> Iterator[tuple[str, str]]:
+def _of_answers(config: RunConfig) -> Iterator[tuple[str, str]]:
     kind, training, name = KINDS[config.objective], config.training, config.objective.value
     if kind.needs_before and config.method == "full":
         yield "method", f"{name} asks the model as it was before, which an adapter keeps; use lora"
@@ -144,3 +163,22 @@ def _of_preferences(config: RunConfig) -> Iterator[tuple[str, str]]:
     if config.objective is Objective.KTO and in_step < 2:  # noqa: PLR2004  # answers to exchange
         text = "kto compares the answers of a step with each other; use 2 or more"
         yield "training.batch_size", text
+
+
+def _of_sampling(config: RunConfig) -> Iterator[tuple[str, str]]:
+    if config.objective is not Objective.GRPO:
+        return
+    training, sampling = config.training, config.sampling
+    if config.method == "full" and sampling.beta:
+        yield "sampling.beta", "what the model was is kept by an adapter only; use 0, or lora"
+    in_step = training.batch_size * training.gradient_accumulation
+    if in_step % sampling.num_generations:
+        yield (
+            "sampling.num_generations",
+            f"a step has {in_step} answers (batch size × accumulation), which this does not divide",
+        )
+    if sampling.max_completion_length >= training.max_length:
+        text = f"no room is left for a prompt within max_length ({training.max_length:,})"
+        yield "sampling.max_completion_length", text
+    for name, text in rewards.problems(config.rewards):
+        yield f"rewards.{name}", text

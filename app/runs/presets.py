@@ -24,10 +24,16 @@ SMALL_WIDTH = 1024  # narrower models learn from scratch what wide ones know: mo
 SMALL_MODEL_STEPS = {Preset.QUICK: 120, Preset.BALANCED: 250, Preset.QUALITY: 400}
 SMALL_MODEL_EPOCHS = (1, 10)
 EFFECTIVE_BATCH = 8
+PROMPTS = 4  # of a step that rewards answers
 PACK_FROM = 1000
 FEW, MANY, VERY_MANY = 500, 10_000, 50_000  # examples, where advice changes
 TINY = 200
 LONGEST = 2048
+ONCE = {
+    Objective.DPO: "Preferences are learned fast; more than once overfits.",
+    Objective.KTO: "Preferences are learned fast; more than once overfits.",
+    Objective.GRPO: "Each prompt once, answered several times.",
+}
 CHOSEN = "You chose this."
 DEFAULT = "The default."
 
@@ -136,7 +142,10 @@ def steps_of(config: RunConfig, *, examples: int, mean_tokens: float | None = No
         if mean_tokens is None:
             return None
         trained = math.ceil(trained * min(mean_tokens, training.max_length) / training.max_length)
-    per_epoch = math.ceil(trained / (training.batch_size * training.gradient_accumulation))
+    in_step = training.batch_size * training.gradient_accumulation
+    if config.objective is Objective.GRPO:
+        in_step = max(1, in_step // config.sampling.num_generations)
+    per_epoch = math.ceil(trained / in_step)
     return max(1, math.ceil(per_epoch * training.epochs))
 
 
@@ -218,12 +227,13 @@ def _use_dora(case: Case, decided: Decided) -> tuple[bool, str]:
 
 
 def _epochs(case: Case, decided: Decided) -> tuple[float, str]:
-    if case.is_small:
+    objective = Objective(decided["objective"])
+    if case.is_small and objective is not Objective.GRPO:
         return _epochs_of_small(case, decided)
     if case.preset is Preset.QUICK:
         return 1, "A first look: each example once."
-    if KINDS[Objective(decided["objective"])].needs_before:
-        return 1, "Preferences are learned fast; more than once overfits."
+    if objective in ONCE:
+        return 1, ONCE[objective]
     if case.examples < FEW:
         return 2, "Fewer than 500 examples: more than 2 epochs would learn them by heart."
     if case.preset is Preset.BALANCED and case.examples >= VERY_MANY:
@@ -247,7 +257,10 @@ def _learning_rate(case: Case, decided: Decided) -> tuple[float, str]:
         return rate, f"A tenth of what an adapter of this model takes ({width:,} wide)."
     if objective is not Objective.SFT:
         share = KINDS[objective].rate
-        return rate, f"{share:.0%} of what learning answers takes: preferences move a model fast."
+        return (
+            rate,
+            f"{share:.0%} of what learning from examples takes: {objective} moves a model fast.",
+        )
     if case.preset is Preset.QUALITY and not case.is_small:
         return max(
             rate / 2, LOWEST_RATE
@@ -265,6 +278,13 @@ def _max_length(case: Case, decided: Decided) -> tuple[int, str]:
     )
 
 
+def _completion(case: Case, decided: Decided) -> tuple[int, str]:
+    del case
+    most = int(decided["training.max_length"])
+    usual = RunConfig().sampling.max_completion_length
+    return min(usual, most // 2), "Half of max_length at most, the rest is for the prompt."
+
+
 def _packing(case: Case, decided: Decided) -> tuple[bool, str]:
     if decided["objective"] != Objective.SFT:
         return False, "Answers are compared one by one, so none share a sequence."
@@ -275,6 +295,8 @@ def _packing(case: Case, decided: Decided) -> tuple[bool, str]:
 
 def _batch_size(case: Case, decided: Decided) -> tuple[int, str]:
     accumulation = decided["training.gradient_accumulation"]
+    if decided["objective"] == Objective.GRPO:
+        return int(decided["sampling.num_generations"]), "The answers to one prompt at once."
     if case.is_small:
         return EFFECTIVE_BATCH, "A model this small takes 8 at once."
     if decided["training.packing"]:
@@ -288,6 +310,8 @@ def _batch_size(case: Case, decided: Decided) -> tuple[int, str]:
 def _accumulation(case: Case, decided: Decided) -> tuple[int, str]:
     del case
     batch = int(decided["training.batch_size"])
+    if decided["objective"] == Objective.GRPO:
+        return PROMPTS, f"{PROMPTS} prompts a step."
     times = max(1, round(EFFECTIVE_BATCH / batch))
     return times, f"{batch} × {times} = {batch * times} examples a step."
 
@@ -346,6 +370,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("training.epochs", _epochs),
     ("training.learning_rate", _learning_rate),
     ("training.max_length", _max_length),
+    ("sampling.max_completion_length", _completion),
     ("training.packing", _packing),
     ("training.batch_size", _batch_size),
     ("training.gradient_accumulation", _accumulation),

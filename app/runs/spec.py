@@ -36,6 +36,7 @@ class Objective(StrEnum):
     DPO = "dpo"
     ORPO = "orpo"
     KTO = "kto"
+    GRPO = "grpo"
     SIMULATED = "simulated"
 
 
@@ -163,6 +164,57 @@ class Preference(Part):
     )
 
 
+class Sampling(Part):
+    """How answers are tried out, where the objective rewards the model's own."""
+
+    num_generations: int = Field(
+        default=8, ge=2, le=64, description="Answers to each prompt, compared with each other."
+    )
+    max_completion_length: int = Field(
+        default=256, ge=1, le=32_768, description="Tokens that such an answer may have."
+    )
+    temperature: float = Field(
+        default=1.0, gt=0, le=2, description="How freely it answers; below 1 more surely."
+    )
+    beta: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="How firmly the model is held to what it was; 0: not at all, and faster.",
+    )
+
+
+class Rewards(Part):
+    """What an answer is worth: weights of functions that say something from 0 to 1."""
+
+    exact_match: float = Field(
+        default=1.0, ge=0, le=100, description="Weight of saying just what is expected, normalised."
+    )
+    token_f1: float = Field(
+        default=0.0, ge=0, le=100, description="Weight of sharing words with what is expected."
+    )
+    regex: float = Field(
+        default=0.0, ge=0, le=100, description="Weight of having the pattern in it."
+    )
+    pattern: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2000,
+        description="A regular expression to be found in the answer.",
+    )
+    json_schema: float = Field(
+        default=0.0, ge=0, le=100, description="Weight of being JSON that the schema takes."
+    )
+    schema_text: str | None = Field(
+        default=None, min_length=1, max_length=20_000, description="The JSON schema, as JSON."
+    )
+    length: float = Field(
+        default=0.0, ge=0, le=100, description="Weight of having as many words as it should."
+    )
+    fewest_words: int = Field(default=1, ge=0, le=100_000, description="Words, at the least.")
+    most_words: int = Field(default=100, ge=1, le=100_000, description="Words, at most.")
+
+
 class Data(Part):
     """Which rows are trained and which are held out."""
 
@@ -278,6 +330,8 @@ class RunConfig(Part):
     adapter: Adapter = Adapter()
     training: Training = Training()
     preference: Preference = Preference()
+    sampling: Sampling = Sampling()
+    rewards: Rewards = Rewards()
     data: Data = Data()
     evaluation: EvaluationPlan = EvaluationPlan()
     checkpoints: Checkpoints = Checkpoints()

@@ -19,9 +19,8 @@ from app.jobs.state import JobStatus
 from app.kit.storage import job_folder
 from app.runs import engines, repository
 from app.runs.models import Run
-from app.runs.objectives import KINDS
 from app.runs.repository import RunRow
-from app.runs.spec import RunSpec
+from app.runs.spec import Objective, RunSpec
 from app.settings import Settings
 
 LOG_BYTES = 2 * 2**20  # of a long log's end that are looked at
@@ -52,8 +51,9 @@ class RunView:
         config = self.spec.config
         name = engines.method_name(config)
         name = name if config.method == "full" else f"{name} r{config.adapter.rank}"
-        learns = KINDS[config.objective].learns_preferences
-        return f"{config.objective.value.upper()} with {name}" if learns else name
+        if config.objective in (Objective.SFT, Objective.SIMULATED):
+            return name
+        return f"{config.objective.value.upper()} with {name}"
 
     @property
     def status(self) -> JobStatus:

@@ -39,7 +39,7 @@ from app.sweeps.repository import Member
 from app.sweeps.schemas import SweepRequest
 
 _NAME_LENGTH = 110  # of a run's 120, so that its number finds room
-# Beside all of ``data``, what decides which tokens the validation measures.
+# Beside all of ``data`` and ``rewards``, what decides what the validation measures.
 _MEASURE = frozenset({"objective", "training.max_length", "training.assistant_only_loss"})
 _GOING = frozenset({JobStatus.STARTING, JobStatus.RUNNING})
 _AT_REST = frozenset({JobStatus.STOPPING, JobStatus.SUCCEEDED, JobStatus.CANCELLED})
@@ -147,7 +147,7 @@ def create(session: Session, *, actor: Actor, request: SweepRequest) -> Sweep:
 
 def _points(search: Search) -> list[Point]:
     for field in search.fields:
-        if field in _MEASURE or field.startswith("data."):
+        if field in _MEASURE or field.startswith(("data.", "rewards.")):
             text = "this changes what is measured, so figures would not compare; leave it out"
             raise Invalid.field(f"search.fields.{field}", text)
     try:

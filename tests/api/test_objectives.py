@@ -44,7 +44,8 @@ def test_another_that_takes_the_rows_is_taken(
 @pytest.mark.parametrize(
     "case",
     [
-        ("conversations", "dpo", ["conversations", "sft"]),
+        ("conversations", "dpo", ["conversations", "sft or grpo"]),
+        ("pairs", "grpo", ["pairs of answers"]),
         ("pairs", "sft", ["pairs of answers", "dpo or orpo or kto"]),
         ("judged", "dpo", ["good or bad", "kto"]),
         ("judged", "orpo", ["kto"]),
@@ -73,6 +74,18 @@ def test_rows_that_it_cannot_learn_from_are_refused_at_the_dataset(
         ("pairs", {"preference": {"desirable_weight": 2}}, "preference.desirable_weight"),
         ("conversations", {"preference": {"beta": 0.3}}, "preference.beta"),
         ("pairs", {"preference": {"beta": 0}}, "preference.beta"),
+        (
+            "conversations",
+            {"objective": "grpo", "training": {"batch_size": 3, "gradient_accumulation": 5}},
+            "sampling.num_generations",
+        ),
+        (
+            "conversations",
+            {"objective": "grpo", "sampling": {"max_completion_length": 4096}},
+            "sampling.max_completion_length",
+        ),
+        ("conversations", {"objective": "grpo", "rewards": {"regex": 1}}, "rewards.pattern"),
+        ("conversations", {"rewards": {"length": 1}}, "rewards.length"),
         (
             "judged",
             {"training": {"batch_size": 1, "gradient_accumulation": 1}},
@@ -106,6 +119,14 @@ def test_preferences_take_a_share_of_the_learning_rate(client: Client, session: 
     sft = client.post(RUNS, json=body(session, "conversations")).json()
     plain = sft["spec"]["config"]["training"]["learning_rate"]
     assert rates == pytest.approx({"dpo": plain / 20, "orpo": plain / 4})
+
+
+def test_a_step_of_rewards_has_whole_groups(client: Client, session: Session) -> None:
+    config = {"objective": "grpo", "sampling": {"num_generations": 4}}
+    run = client.post(RUNS, json=body(session, "conversations", **config)).json()
+    training = run["spec"]["config"]["training"]
+    assert (training["batch_size"], training["gradient_accumulation"]) == (4, 4)
+    assert run["spec"]["config"]["sampling"]["max_completion_length"] == 256
 
 
 def test_there_is_no_script_of_preferences(client: Client, session: Session) -> None:

@@ -23,7 +23,7 @@ def fields(model: type[BaseModel], prefix: str = "") -> set[str]:
 
 def test_every_field_is_documented_and_nothing_else() -> None:
     section = DOCS.read_text(encoding="utf-8").split("## config")[1].split("\n## ")[0]
-    named = set(re.findall(r"^\| `([a-z_.]+)` \|", section, flags=re.MULTILINE))
+    named = set(re.findall(r"^\| `([a-z0-9_.]+)` \|", section, flags=re.MULTILINE))
     assert named == fields(RunConfig)
 
 

@@ -3,6 +3,8 @@
 import io
 import json
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -169,6 +171,15 @@ def test_helpers_find_the_same_as_one_process() -> None:
     rows = some_rows(2500, 3)
 
     assert found(rows, processes=2) == found(rows)
+
+
+def test_helpers_work_after_this_process_did_the_same_alone() -> None:
+    code = (
+        "from tests.unit.test_similarity import found, some_rows\n"
+        "alone = found(some_rows(2500, 3))\n"
+        "assert found(some_rows(2500, 3), processes=2) == alone\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 @settings(deadline=None)

@@ -120,13 +120,30 @@ class TestObjective:
     def preferences(self, session: Session, form: dict[str, str]) -> dict[str, str]:
         return form | {"dataset": builders.create_preferences(session).dataset_id}
 
-    def test_conversations_leave_nothing_to_choose(
-        self, client: Client, form: dict[str, str]
+    def test_conversations_are_learned_from_or_rewarded(
+        self, client: Client, session: Session, form: dict[str, str]
     ) -> None:
         text = client.post("/runs/new/setup", data=form, headers=HTMX).text
-        assert 'name="objective"' not in text
-        assert 'name="preference.beta"' not in text
+        values = re.findall(r'<option value="(\w+)"( selected)?', control(text, "objective"))
+        assert values[:2] == [("sft", " selected"), ("grpo", "")]
+        assert not re.search(r'name="(preference|sampling|rewards)\.', text)
         assert "Try it first" in text
+        wish = form | {"objective": "grpo", "rewards.regex": "1", "rewards.pattern": "true"}
+        text = client.post("/runs/new/setup", data=wish, headers=HTMX).text
+        assert 'name="sampling.num_generations"' in text
+        assert 'name="rewards.schema_text"' in text
+        assert 'name="preference.beta"' not in text
+        run = launched(client, session, wish)
+        assert run.spec["config"]["rewards"]["pattern"] == "true"
+        assert "GRPO with LoRA" in client.get(f"/runs/{run.id}").text
+
+    def test_a_reward_that_cannot_be_is_said_at_its_field(
+        self, client: Client, form: dict[str, str]
+    ) -> None:
+        wish = form | {"objective": "grpo", "rewards.json_schema": "1", "rewards.schema_text": "{"}
+        answer = client.post("/runs/new", data=wish, headers=HTMX)
+        assert answer.status_code == 422
+        assert "It is no JSON" in control(answer.text, "rewards.schema_text")
 
     def test_preferences_offer_what_learns_from_them_and_ask_only_what_it_needs(
         self, client: Client, preferences: dict[str, str]

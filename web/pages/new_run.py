@@ -29,10 +29,10 @@ from app.preflights import service as preflights
 from app.runs import service as runs
 from app.runs.drafting import Draft, PresetOption, draft
 from app.runs.models import Run
-from app.runs.objectives import KINDS
+from app.runs.objectives import KINDS, reads
 from app.runs.presets import DEFAULT, nested
 from app.runs.schemas import DatasetChoice, ResourceRequest, RunRequest
-from app.runs.spec import MOST_DEVICES, Objective, Preference, Preset, RunConfig, RunSpec
+from app.runs.spec import MOST_DEVICES, Objective, Preset, RunConfig, RunSpec
 from app.runs.trying import Mode
 from web.forms import Form, flat, read_form, with_error
 from web.htmx import HtmxDep, Toast, hx_redirect
@@ -244,10 +244,9 @@ def _groups(
             replace(field, choices=kept) if field.path == SPLIT else field, drawn, base, choice
         )
 
-    kind = KINDS[drawn.spec.config.objective] if drawn.spec else KINDS[Objective.SFT]
-    hidden = {f"preference.{name}" for name in Preference.model_fields if name not in kind.settings}
+    objective = drawn.spec.config.objective if drawn.spec else Objective.SFT
     found = (
-        (title, tuple(control(field) for field in fields if field.path not in hidden))
+        (title, tuple(control(field) for field in fields if reads(objective, field.path)))
         for title, fields in GROUPS
     )
     return tuple((title, controls) for title, controls in found if controls)

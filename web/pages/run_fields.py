@@ -16,11 +16,14 @@ from web.filters import learning_rate
 
 @dataclass(frozen=True)
 class FormField:
-    """One control. ``choices`` makes it a select; ``kind`` check makes it a switch."""
+    """One control. ``choices`` makes it a select; ``kind`` check makes it a switch.
+
+    ``text`` is a number written in words of its own, ``words`` a line of text, ``long`` several.
+    """
 
     path: str
     label: str
-    kind: str = "number"  # number | select | check | text
+    kind: str = "number"  # number | select | check | text | words | long
     unit: str = ""
     choices: tuple[tuple[str, str], ...] = ()
     optional: bool = False
@@ -82,6 +85,29 @@ GROUPS: tuple[tuple[str, tuple[FormField, ...]], ...] = (
             FormField("preference.label_smoothing", "Wrong labels", unit="%", percent=True),
             FormField("preference.desirable_weight", "Weight of good ones"),
             FormField("preference.undesirable_weight", "Weight of bad ones"),
+        ),
+    ),
+    (
+        "Rewards",
+        (
+            FormField("rewards.exact_match", "Exact match"),
+            FormField("rewards.token_f1", "Shared words"),
+            FormField("rewards.regex", "Pattern found"),
+            FormField("rewards.pattern", "Pattern", "words", optional=True),
+            FormField("rewards.json_schema", "JSON that fits"),
+            FormField("rewards.schema_text", "JSON schema", "long", optional=True),
+            FormField("rewards.length", "Length"),
+            FormField("rewards.fewest_words", "Fewest words"),
+            FormField("rewards.most_words", "Most words"),
+        ),
+    ),
+    (
+        "Answers",
+        (
+            FormField("sampling.num_generations", "Answers to a prompt"),
+            FormField("sampling.max_completion_length", "Longest answer", unit="tokens"),
+            FormField("sampling.temperature", "Temperature"),
+            FormField("sampling.beta", "Held to before"),
         ),
     ),
     (
@@ -178,6 +204,8 @@ def parsed(field: FormField, text: str) -> object:
     text = text.strip()
     if text == "" and field.optional:
         return None
+    if field.kind in {"words", "long"}:
+        return text
     if field.kind == "check" or text in {"true", "false"}:
         return text == "true"
     if field.kind == "select":

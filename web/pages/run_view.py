@@ -366,6 +366,10 @@ _REWARDS: dict[Objective, tuple[Curve, ...]] = {
     Objective.DPO: (_ACCURACIES, _MARGINS),
     Objective.ORPO: (_ACCURACIES, Curve("Loss of the better answer", "nll_loss", "loss")),
     Objective.KTO: (_MARGINS, Curve("Divergence (KL)", "kl", "number")),
+    Objective.GRPO: (
+        Curve("Reward", "reward", "number"),
+        Curve("Length of answers, tokens", "completions/mean_length", "number"),
+    ),
 }
 
 

@@ -31,21 +31,37 @@ class Likelihoods(NamedTuple):
         return self.sums / self.counts
 
 
+class OfTokens(NamedTuple):
+    """The log-probability of each learned token of a batch, and the place of its example in it."""
+
+    logps: torch.Tensor
+    owners: torch.Tensor
+
+
 def likelihoods(loaded: Loaded, examples: Sequence[Tokens]) -> Likelihoods:
     """Return the likelihoods of a batch of examples, each of which has a token to learn."""
+    logps, owners = of_tokens(loaded, examples)
+    none = logps.new_zeros(len(examples))
+    ones = torch.ones_like(logps, requires_grad=False)
+    return Likelihoods(none.index_add(0, owners, logps), none.index_add(0, owners, ones))
+
+
+def of_tokens(loaded: Loaded, examples: Sequence[Tokens], *, temperature: float = 1.0) -> OfTokens:
+    """Return the log-probabilities of a batch's learned tokens, in one row, shape (tokens,).
+
+    They are those by which tokens are drawn at this temperature.
+    """
     batch = to_device(loaded.collate(alone(examples)), loaded.device)
     labels = batch.pop("labels")[:, 1:]
     columns = (labels != IGNORED).any(dim=0).nonzero().squeeze(1)
     targets = labels[:, columns]
     with loaded.autocast():
         logits = loaded.model(**batch, use_cache=False, logits_to_keep=columns).logits
+    is_learned = targets != IGNORED
     losses = functional.cross_entropy(
-        logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
+        logits[is_learned].float() / temperature, targets[is_learned], reduction="none"
     )
-    owners = _owners(labels, examples)[:, columns].flatten()
-    sums = losses.new_zeros(len(examples)).index_add(0, owners, -losses)
-    learned = (targets != IGNORED).flatten().to(losses.dtype)
-    return Likelihoods(sums, losses.new_zeros(len(examples)).index_add(0, owners, learned))
+    return OfTokens(-losses, _owners(labels, examples)[:, columns][is_learned])
 
 
 def _owners(labels: torch.Tensor, examples: Sequence[Tokens]) -> torch.Tensor:
@@ -57,11 +73,11 @@ def _owners(labels: torch.Tensor, examples: Sequence[Tokens]) -> torch.Tensor:
     return torch.repeat_interleave(each, lengths)[None, 1:]
 
 
-@torch.no_grad()
-def before_training(loaded: Loaded, examples: Sequence[Tokens]) -> Likelihoods:
-    """Return the likelihoods by the model as it was before training, without dropout."""
-    with loaded.untrained(), evaluating(loaded):
-        return likelihoods(loaded, examples)
+@contextmanager
+def before_training(loaded: Loaded) -> Iterator[None]:
+    """Make the model what it was before training, without dropout, as long as the context lasts."""
+    with torch.no_grad(), loaded.untrained(), evaluating(loaded):
+        yield
 
 
 @contextmanager

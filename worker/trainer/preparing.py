@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ from worker.trainer.filling import Model, tokens_of
 from worker.trainer.sources import Source, of_lines, of_table
 from worker.trainer.splitting import Keys, held_out_places
 from worker.trainer.stopping import Stop
-from worker.trainer.tokensets import TokenSet
+from worker.trainer.tokensets import Row, TokenSet
 
 Numbers = npt.NDArray[np.int64]
 _TOLD_ROWS = 20_000
@@ -44,13 +43,14 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The data of a run, as the model will see it."""
+    """The data of a run, as the model will see it; ``rows`` are trained, from ``source``."""
 
-    rows: list[list[data.Tokens]]
-    validation: list[data.Tokens]
+    rows: list[list[Row]]
+    validation: list[Row]
     held_out: HeldOut
     fingerprint: str
     steps_in_epoch: int
+    source: Source
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def prepare(job: TrainerJob, emitter: Emitter, stop: Stop | None = None) -> Prep
             f"{training.max_length} tokens (first: line {first_line(tokens, trained.numbers)})"
         )
         raise TrainerError(FailureKind.BAD_DATASET, text)
-    examples: list[data.Tokens] = rows_of(tokens, trained.kept, training.max_length)
+    examples = rows_of(tokens, trained.kept, training.max_length)
     rows = (
         plan.pack(examples, max_length=training.max_length)
         if training.packing
@@ -104,6 +104,7 @@ def prepare(job: TrainerJob, emitter: Emitter, stop: Stop | None = None) -> Prep
         held_out=measured.rows,
         fingerprint=fingerprint(job, tokens.digest, trained.kept),
         steps_in_epoch=plan.steps_in_epoch(len(rows), in_step),
+        source=source,
     )
 
 
@@ -211,7 +212,7 @@ def _keys(job: TrainerJob, source: Source, tokens: TokenSet) -> Keys:
     return np.where(is_here, own[at], leaders)
 
 
-def rows_of(tokens: TokenSet, numbers: Numbers, most: int) -> list[Any]:
+def rows_of(tokens: TokenSet, numbers: Numbers, most: int) -> list[Row]:
     """Return rows by their numbers, each cut to ``most`` tokens."""
     return [tokens.row(number, most) for number in numbers.tolist()]
 

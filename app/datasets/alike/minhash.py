@@ -10,6 +10,7 @@ import numpy.typing as npt
 from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]  # no type stubs
 
 from app.datasets.alike.words import Worded
+from app.datasets.check.crew import forbid_forks
 
 BANDS = 12
 _BAND_ROWS = 6
@@ -27,6 +28,7 @@ def bands_of(rows: Worded) -> Bands:
     if not len(signed):
         return bands
     tokens = rows.hashes * _SPREAD
+    forbid_forks()  # rensa starts threads of its own, and waits for them in a fork for ever
     offsets = np.append(0, np.cumsum(sizes[signed])).astype(np.uint64)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(
         tokens, offsets, BANDS * _BAND_ROWS, _SEED

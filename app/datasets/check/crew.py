@@ -2,8 +2,10 @@
 
 Python's multiprocessing refuses to start children of a Celery worker's child, and a fork of a
 process with threads may hang. So each helper is a fresh interpreter, or where this process has no
-other thread a fork of it, which is there at once. A helper takes pickled work from its input and
-answers on its output; it ends when its input does, so none outlives a killed parent.
+other thread a fork of it, which is there at once. Threads of a library that a fork would wait for
+without end are not seen from here: who starts them calls ``forbid_forks``. A helper takes pickled
+work from its input and answers on its output; it ends when its input does, so none outlives a
+killed parent.
 """
 
 import os
@@ -30,6 +32,15 @@ _MOST_WAITING = 64  # pieces that wait for one before them
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
+
+
+_is_forkable = sys.platform == "linux"
+
+
+def forbid_forks() -> None:
+    """Start fresh interpreters from now on: this process has threads that a fork would lack."""
+    global _is_forkable  # noqa: PLW0603  # it is the process's state
+    _is_forkable = False
 
 
 class HelperLost(Exception):
@@ -158,7 +169,7 @@ class _Helper:
 def _helpers(count: int) -> Iterator["SimpleQueue[_Helper]"]:
     """Start helpers; they are ended however the block is left."""
     free: SimpleQueue[_Helper] = SimpleQueue()
-    can_fork = sys.platform == "linux" and threading.active_count() == 1
+    can_fork = _is_forkable and threading.active_count() == 1
     started = [_forked() if can_fork else _fresh() for _ in range(count)]
     for helper in started:
         free.put(helper)

@@ -161,7 +161,8 @@ def one_step(
 def one_batch(loaded: Loaded, pairs: Sequence[Pair], preference: Preference) -> torch.Tensor:
     """Return the sums of the figures over a batch of pairs; the first one is the loss."""
     both = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
-    reference = before_training(loaded, both)
+    with before_training(loaded):
+        reference = likelihoods(loaded, both)
     policy = likelihoods(loaded, both)
     rewards = preference.beta * (policy.sums - reference.sums)
     chosen, rejected = rewards.chunk(2)

@@ -19,16 +19,17 @@ from app.evaluations.significance import (
     ratio,
     ratio_difference,
 )
+from worker.trainer import generating
 from worker.trainer.data import IGNORED, Example, Tokens, render
 from worker.trainer.emitter import Emitter
 from worker.trainer.loading import Loaded
 from worker.trainer.packing import to_device
+from worker.trainer.prompting import asked as asked_of
 from worker.trainer.stopping import Stop
 
 MOST_ITEMS = 200
 MOST_NEW_TOKENS = 1024
 MARGIN = 16  # tokens that an answer may be longer than the longest expected one
-GENERATED_AT_ONCE = {"cpu": 16, "cuda": 32, "mps": 16}
 PREFERENCE = "preference_accuracy"  # share of pairs whose better answer is the likelier one
 BETTER = {"loss": "lower", "perplexity": "lower"}
 
@@ -94,21 +95,11 @@ def questions(
     worse_by_line = {one.line: one for one in worse}
     found: list[Question] = []
     for example in examples:
-        turns = list(example.messages)
-        while turns and turns[-1]["role"] != "assistant":
-            turns.pop()
-        expected = turns[-1].get("content") if turns else None
-        if example.line in by_line and isinstance(expected, str) and len(turns) > 1:
-            prompt = [dict(turn) for turn in turns[:-1]]
-            found.append(
-                Question(
-                    example,
-                    by_line[example.line],
-                    prompt,
-                    expected.strip(),
-                    worse_by_line.get(example.line),
-                )
-            )
+        answer = asked_of(example) if example.line in by_line else None
+        if answer is not None:
+            prompt, expected = [dict(turn) for turn in answer[0]], answer[1]
+            worse_one = worse_by_line.get(example.line)
+            found.append(Question(example, by_line[example.line], prompt, expected, worse_one))
         if len(found) == MOST_ITEMS:
             break
     return found
@@ -153,17 +144,18 @@ def _answers(loaded: Loaded, asked: Sequence[Question], progress: _Progress) -> 
     ]
     longest = max(_answer_length(one.encoded) for one in asked)
     most = min(longest + MARGIN, MOST_NEW_TOKENS)
-    ends = _ends(loaded, asked)
+    learned = {label for one in asked for label in one.encoded.labels}
+    ends = generating.ends_of(loaded, learned)
     order = sorted(range(len(asked)), key=lambda at: len(prompts[at]))
-    answers = [""] * len(asked)
-    at_once = GENERATED_AT_ONCE[loaded.device]
+    texts = [""] * len(asked)
+    at_once = generating.AT_ONCE[loaded.device]
     for start in range(0, len(order), at_once):
         chosen = order[start : start + at_once]
-        texts = _generate(loaded, [prompts[at] for at in chosen], most=most, ends=ends)
-        for at, text in zip(chosen, texts, strict=True):
-            answers[at] = text
+        found = generating.answers(loaded, [prompts[at] for at in chosen], most=most, ends=ends)
+        for at, answer in zip(chosen, found, strict=True):
+            texts[at] = generating.text_of(loaded, answer)
         progress.add(len(chosen))
-    return answers
+    return texts
 
 
 def _answer_length(encoded: Tokens) -> int:
@@ -175,37 +167,6 @@ def _answer_length(encoded: Tokens) -> int:
         elif length:
             break
     return length
-
-
-def _ends(loaded: Loaded, asked: Sequence[Question]) -> list[int]:
-    """Return the tokens that end an answer: the model's own, and the template's end of a turn."""
-    configured = loaded.model.generation_config.eos_token_id
-    ends = set(configured if isinstance(configured, list) else [configured])
-    ends.add(loaded.tokenizer.eos_token_id)
-    special = set(loaded.tokenizer.all_special_ids)
-    learned = {label for one in asked for label in one.encoded.labels}
-    return sorted(end for end in ends | (special & learned) if end is not None)
-
-
-def _generate(
-    loaded: Loaded, prompts: Sequence[list[int]], *, most: int, ends: list[int]
-) -> list[str]:
-    width = max(len(prompt) for prompt in prompts)
-    ids = [[loaded.pad] * (width - len(prompt)) + prompt for prompt in prompts]
-    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    out = loaded.model.generate(
-        input_ids=torch.tensor(ids, device=loaded.device),
-        attention_mask=torch.tensor(mask, device=loaded.device),
-        max_new_tokens=most,
-        do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        eos_token_id=ends or None,
-        pad_token_id=loaded.pad,
-    )
-    new = out[:, width:].tolist()
-    return [text.strip() for text in loaded.tokenizer.batch_decode(new, skip_special_tokens=True)]
 
 
 def _item(

@@ -156,7 +156,8 @@ def one_batch(
 ) -> torch.Tensor:
     """Return sums over a batch: of the losses, and what is told of good answers and of bad ones."""
     answers = [row.answer for row in rows]
-    reference = before_training(loaded, answers).sums
+    with before_training(loaded):
+        reference = likelihoods(loaded, answers).sums
     policy = likelihoods(loaded, answers).sums
     ratios = policy - reference
     good = torch.tensor([row.is_good for row in rows], device=ratios.device)
@@ -187,7 +188,9 @@ def common_gain(
     with evaluating(loaded):
         for start in range(0, len(own), batch):
             part = own[start : start + batch]
-            now, then = likelihoods(loaded, part).sums, before_training(loaded, part).sums
+            now = likelihoods(loaded, part).sums
+            with before_training(loaded):
+                then = likelihoods(loaded, part).sums
             gained += (now - then).sum().item()
     return max(0.0, ranks.sum(gained) / len(strange)) if strange else 0.0
 
