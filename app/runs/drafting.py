@@ -128,7 +128,8 @@ def _drafted(  # the parts of a form
     errors: dict[str, str],
 ) -> Draft:
     resolved = presets.resolve(given, case=chosen.case(preset))
-    plain = presets.flat(presets.resolve({}, case=chosen.case(preset)).config)
+    learns = {name: given[name] for name in ("objective",) if name in given}
+    plain = presets.flat(presets.resolve(learns, case=chosen.case(preset)).config)
     config, cards = resolved.config, _cards(top)
     errors = errors | _readiness(chosen, config) | launching.contradictions(config, chosen=chosen)
     errors = errors | _too_many(session, cards, chosen.device_kind)
@@ -146,7 +147,11 @@ def _drafted(  # the parts of a form
         errors=errors,
         options=[
             _option(
-                session, chosen, one, presets.resolve({}, case=chosen.case(one)).config, cards=cards
+                session,
+                chosen,
+                one,
+                presets.resolve(learns, case=chosen.case(one)).config,
+                cards=cards,
             )
             for one in Preset
         ],

@@ -95,6 +95,9 @@ KINDS: Mapping[Objective, Kind] = {
 
 
 _SPECIAL = ("preference.", "sampling.", "rewards.")  # parts that some objectives read
+_OF_CONVERSATIONS = frozenset(
+    {"training.packing", "training.assistant_only_loss", "training.neftune_alpha", "fit"}
+)
 _HELD: Mapping[Rows, str] = {
     "conversations": "conversations",
     "pairs": "pairs of answers",
@@ -132,6 +135,8 @@ def refusals(config: RunConfig) -> dict[str, str]:
 
 def reads(objective: Objective, field: str) -> bool:
     """Tell whether a dotted field is read by an objective; of most fields it is."""
+    if field in _OF_CONVERSATIONS:
+        return objective is Objective.SFT
     return not field.startswith(_SPECIAL) or field.startswith(KINDS[objective].settings or "-")
 
 

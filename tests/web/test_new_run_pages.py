@@ -1,5 +1,6 @@
 """The new-run form: its settings reach the run, and come back when it is launched again."""
 
+import html
 import re
 
 import pytest
@@ -136,6 +137,27 @@ class TestObjective:
         run = launched(client, session, wish)
         assert run.spec["config"]["rewards"]["pattern"] == "true"
         assert "GRPO with LoRA" in client.get(f"/runs/{run.id}").text
+
+    def test_presets_say_what_they_mean_for_the_objective(
+        self, client: Client, form: dict[str, str]
+    ) -> None:
+        text = client.post("/runs/new/setup", data=form | {"objective": "grpo"}, headers=HTMX).text
+        assert "rate 3.2e-4" in text
+        assert "rate 6.4e-3" not in text
+        assert "as Balanced has them" in text
+        base = html.unescape(text.split('name="base" value="')[1].split('"')[0])
+        posted = form | {"objective": "grpo", "base": base, "training.learning_rate": "3.2e-4"}
+        again = client.post("/runs/new/setup", data=posted, headers=HTMX).text
+        assert 'value="grpo" selected' in control(again, "objective")
+        assert "as Balanced has them" in again
+
+    def test_what_another_objective_was_given_is_dropped(
+        self, client: Client, form: dict[str, str]
+    ) -> None:
+        wish = form | {"objective": "grpo", "training.packing": "true", "preference.beta": "0.5"}
+        text = client.post("/runs/new/setup", data=wish, headers=HTMX).text
+        assert 'name="training.packing"' not in text
+        assert "aria-invalid" not in text
 
     def test_a_reward_that_cannot_be_is_said_at_its_field(
         self, client: Client, form: dict[str, str]

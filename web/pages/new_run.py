@@ -165,15 +165,14 @@ def setup_of(session: Session, actor: Actor, choice: Choice, form: Form | None =
     model = next((view for view in models if view.model.id == choice.base_model), None)
     form = form or Form()
     drawn = _draft(session, actor, choice, choice.own)
-    if OBJECTIVE.path in choice.own and choice.own[OBJECTIVE.path] not in drawn.objectives:
-        rest = {path: value for path, value in choice.own.items() if path != OBJECTIVE.path}
-        choice = replace(choice, changed=rest)  # it was for a dataset of another kind
+    if foreign := _foreign(drawn, choice.own):
+        rest = {path: value for path, value in choice.own.items() if path not in foreign}
+        choice = replace(choice, changed=rest)
         drawn = _draft(session, actor, choice, rest)
     form = Form(form.values, {**drawn.errors, **form.errors}, form.error)
     if version is None or model is None or drawn.spec is None:
         return Setup(form, choice, views, models, version, model, None, (), (), "{}")
-    plain = _values(_draft(session, actor, choice, {}))
-    base = {path: shown(item, value_at(plain, path)) for path, item in FIELDS.items()}
+    base = _base(session, actor, choice)
     return Setup(
         form=form,
         choice=choice,
@@ -201,6 +200,24 @@ def _with_defaults(
     dataset = choice.dataset or (clean[0].dataset.id if clean else "")
     model = choice.base_model or (ready[0].id if ready else "")
     return replace(choice, dataset=dataset, base_model=model)
+
+
+def _base(session: Session, actor: Actor, choice: Choice) -> dict[str, str]:
+    """Return what the preset puts into each control, given what is to be learned by."""
+    wanted = {path: value for path, value in choice.own.items() if path == OBJECTIVE.path}
+    usual = _draft(session, actor, choice, {})
+    values = _values(_draft(session, actor, choice, wanted) if wanted else usual)
+    base = {path: shown(item, value_at(values, path)) for path, item in FIELDS.items()}
+    return base | {OBJECTIVE.path: shown(OBJECTIVE, value_at(_values(usual), OBJECTIVE.path))}
+
+
+def _foreign(drawn: Draft, own: Mapping[str, Any]) -> set[str]:
+    """Return what was chosen for another objective, or for a dataset of another kind."""
+    wanted = own.get(OBJECTIVE.path)
+    if wanted is not None and drawn.objectives and wanted not in drawn.objectives:
+        return {OBJECTIVE.path}
+    objective = drawn.spec.config.objective if drawn.spec else Objective.SFT
+    return {path for path in own if not reads(objective, path)}
 
 
 def _version(session: Session, choice: Choice) -> DatasetVersion | None:
