@@ -1,6 +1,7 @@
 """Every method on every family of small random models, on a card: trained, saved, loaded again.
 
     python -m tests.gpu.matrix OUT_DIR [--families llama gemma2] [--methods qlora dora]
+                               [--objectives sft dpo]
 
 Each combination trains ten steps by our trainer, in a process of its own; plain PEFT (Transformers
 alone for a full fine-tuning) then loads the result in the same bits and must find the losses that
@@ -17,11 +18,13 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.basemodels.facts import shape_of
 from app.jobs.state import EXIT_CODES, EXIT_DONE, FailureKind
-from app.runs.spec import TrainerJob
+from app.runs import objectives
+from app.runs.spec import RunConfig, TrainerJob
+from tests.fixtures.preferences import judged, pairs
 from tests.fixtures.tiny_families import FAMILIES, make_family
 from tests.fixtures.tiny_model import rows, write_rows
 from tests.gpu.throughput import WORK, Figures, events
@@ -46,24 +49,65 @@ METHODS: Mapping[str, dict[str, Any]] = {
     "lora_peft": {"engine": "peft"},
     "qlora_peft": {"engine": "peft", **NF4},
 }
+OBJECTIVES: Mapping[str, dict[str, Any]] = {
+    "sft": {},
+    "dpo": {"objective": "dpo", "training": {"packing": False}},
+    "orpo": {"objective": "orpo", "training": {"packing": False}},
+    "kto": {"objective": "kto", "training": {"packing": False}},
+    "grpo": {
+        "objective": "grpo",
+        "training": {"packing": False, "batch_size": 8, "gradient_accumulation": 4},
+        "sampling": {"max_completion_length": 16, "beta": 0.01},
+        "rewards": {"exact_match": 0, "regex": 1, "pattern": "[aeiou]", "length": 1},
+    },
+}
 STEPS, ROWS = 10, 80
 BOUND = 0.01  # of a loss, that 16 bits may change in batches of another shape
 BOUND_OF_EXPERTS = 0.03  # rounding sends a token to another expert
 SECONDS = 280
 
 
-def train(family: str, method: str, *, model: Path, dataset: Path) -> dict[str, Any]:
-    """Train one combination; return how it ended, with its losses, engine and form."""
-    config = METHODS[method]
+class Combination(NamedTuple):
+    """What is trained how."""
+
+    family: str
+    method: str
+    objective: str
+
+
+def whole_config(method: str, objective: str) -> dict[str, Any]:
+    """Return the configuration of a combination."""
+    config, learns = METHODS[method], OBJECTIVES[objective]
     training = {"max_steps": STEPS, "learning_rate": 0.01, "max_length": 256}
+    training |= {**config.get("training", {}), **learns.get("training", {})}
     adapter = {"rank": 8, "alpha": 16, **config.get("adapter", {})}
-    whole = {**config, "training": {**training, **config.get("training", {})}, "adapter": adapter}
+    whole = {**config, **learns, "training": training, "adapter": adapter}
     if config.get("method") == "full":
         del whole["adapter"]
         whole["training"]["learning_rate"] = 0.001
-    folder = write_job(
-        WORK / "matrix" / f"{family}-{method}", whole, model=model, dataset=dataset, fresh=True
-    )
+        whole["sampling"] = {**whole.get("sampling", {}), "beta": 0}
+    return whole
+
+
+def dataset_of(objective: str) -> tuple[Path, str]:
+    """Return the file that an objective learns from, written at the first call, and its format."""
+    is_plain = objective in ("sft", "grpo")
+    path = WORK / f"tiny-{objective}.jsonl"
+    if not path.exists():
+        preferences = judged(ROWS) if objective == "kto" else pairs(ROWS)
+        write_rows(path, rows(ROWS) if is_plain else preferences)
+    return path, "messages" if is_plain else "preference"
+
+
+def train(one: Combination, *, model: Path) -> dict[str, Any]:
+    """Train one combination; return how it ended, with its losses, engine and form."""
+    config = whole_config(one.method, one.objective)
+    refused = objectives.refusals(RunConfig.model_validate(config))
+    if refused:
+        return {"refused": next(iter(refused.values()))}
+    dataset, form = dataset_of(one.objective)
+    folder = WORK / "matrix" / "-".join(one)
+    write_job(folder, config, model=model, dataset=dataset, fresh=True, form=form)
     content = json.loads((folder / "spec.json").read_text())
     (folder / "spec.json").write_text(json.dumps({**content, "device": "cuda"}))
     process = start(folder)
@@ -90,9 +134,10 @@ def largest_gap(folder: Path, model: Path) -> float:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from worker.trainer.data import encode, read_examples
+    from worker.trainer.data import encode
     from worker.trainer.loading import quantized
     from worker.trainer.packing import padded, to_device
+    from worker.trainer.sources import of_lines
     from worker.trainer.weights import ADAPTER, MODEL
 
     job = TrainerJob.model_validate_json((folder / "spec.json").read_bytes())
@@ -112,7 +157,9 @@ def largest_gap(folder: Path, model: Path) -> float:
         loaded = PeftModel.from_pretrained(loaded, result)
     loaded.eval()
     tokenizer = AutoTokenizer.from_pretrained(model)
-    examples = {one.line: one for one in read_examples(Path(job.dataset_file))}
+    source = of_lines(Path(job.dataset_file), form=job.format)
+    source = source if job.format == "messages" else source.of_side("chosen")
+    examples = {one.line: one for one in source.examples(range(len(source)))}
     gaps = []
     for line in (folder / "items.jsonl").read_text().splitlines():
         item = json.loads(line)
@@ -142,19 +189,13 @@ def verdict(found: dict[str, Any], model: Path) -> bool:
 
 
 def results(
-    pairs: list[tuple[str, str]], models: Mapping[str, Path], dataset: Path, *, at_once: int
-) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    wanted: list[Combination], models: Mapping[str, Path], *, at_once: int
+) -> Iterator[tuple[Combination, dict[str, Any]]]:
     """Yield each combination when it has ended."""
     with ThreadPoolExecutor(at_once) as pool:
-        begun = {
-            pool.submit(train, family, method, model=models[family], dataset=dataset): (
-                family,
-                method,
-            )
-            for method, family in pairs
-        }
-        for one in as_completed(begun):
-            yield (*begun[one], one.result())
+        begun = {pool.submit(train, one, model=models[one.family]): one for one in wanted}
+        for ended in as_completed(begun):
+            yield begun[ended], ended.result()
 
 
 def main() -> int:
@@ -163,16 +204,23 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument(
+        "--objectives", nargs="+", choices=list(OBJECTIVES), default=list(OBJECTIVES)
+    )
     parser.add_argument("--at-once", type=int, default=8)
     chosen = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     figures = Figures(chosen.out / "matrix.json")
     models = {one: make_family(WORK / f"tiny-{one}", one) for one in chosen.families}
-    dataset = write_rows(WORK / "tiny-rows.jsonl", rows(ROWS))
-    pairs = list(product(chosen.methods, chosen.families))
-    for family, method, found in results(pairs, models, dataset, at_once=chosen.at_once):
-        kept = verdict(found, models[family])
-        figures.add(f"{family} {method}", found, kept=kept)
+    for objective in chosen.objectives:
+        dataset_of(objective)
+    wanted = [
+        Combination(family, method, objective)
+        for objective, method, family in product(chosen.objectives, chosen.methods, chosen.families)
+    ]
+    for one, found in results(wanted, models, at_once=chosen.at_once):
+        kept = verdict(found, models[one.family])
+        figures.add(" ".join(one), found, kept=kept)
     return int(figures.broken > 0)
 
 

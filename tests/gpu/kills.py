@@ -1,0 +1,122 @@
+"""Runs on a card killed at random moments: each goes on, and ends with the undisturbed loss.
+
+    python -m tests.gpu.kills OUT_DIR --model FOLDER [--kills 50] [--at-once 10]
+
+Each run is killed with SIGKILL once, anywhere from its start to its end, and started again. Writes
+kills.json into OUT_DIR and ends with 1 if a final loss differs by more than 1e-3, if a killed
+process still holds memory of the card, or if the card holds more at the end than at the start.
+"""
+
+import argparse
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from app.jobs.state import EXIT_DONE
+from tests.gpu.throughput import WORK, Figures, events, job, losses, start
+
+STEPS, NEAR = 120, 1e-3
+TRAINING = {"max_steps": STEPS, "packing": True}
+SLACK = 64 * 2**20  # bytes that the driver may keep
+
+
+def folder_of(name: str, model: Path) -> Path:
+    """Write a job folder; return it."""
+    return job(name, model, dict(TRAINING), checkpoints={"every_steps": 10})
+
+
+def held() -> int:
+    """Return the bytes of the card that are in use."""
+    asked = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    return int(subprocess.check_output(asked, text=True).splitlines()[0]) * 2**20
+
+
+def holders() -> set[int]:
+    """Return the processes that hold memory of the card."""
+    asked = ["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"]
+    return {int(line) for line in subprocess.check_output(asked, text=True).split() if line}
+
+
+def phase_of(folder: Path) -> str:
+    """Return what a run was at when it was killed."""
+    told = [event["values"]["phase"] for event in events(folder) if event["type"] == "phase"]
+    return told[-1] if told else "starting"
+
+
+def killed(place: int, model: Path, whole: dict[int, float], seconds: float) -> dict[str, Any]:
+    """Kill a run at a random moment and let it go on; return how it ended."""
+    folder, chance = folder_of(f"kill-{place}", model), random.Random(place)
+    after = chance.uniform(0.02, 0.98) * seconds
+    process = start(folder)
+    try:
+        process.wait(timeout=after)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    phase, step = phase_of(folder), max(losses(folder), default=0)
+    time.sleep(1)
+    holds = process.pid in holders()
+    code = start(folder).wait()
+    found = losses(folder)
+    if code != EXIT_DONE:
+        print((folder / "log.txt").read_text()[-2000:])
+    gap = abs(found.get(STEPS, float("inf")) - whole[STEPS])
+    return {
+        "after_s": after,
+        "phase": phase,
+        "step": step,
+        "code": code,
+        "gap": gap,
+        "holds": holds,
+    }
+
+
+def main() -> int:
+    """Kill and compare; return 1 if something was lost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", type=Path, required=True, help="a folder with a model")
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--at-once", type=int, default=10)
+    chosen = parser.parse_args()
+    WORK.mkdir(parents=True, exist_ok=True)
+    figures, before = Figures(chosen.out / "kills.json"), held()
+    with ThreadPoolExecutor(chosen.at_once) as pool:
+        # As many as run at once later, so that a moment of theirs is one of these.
+        folders = [folder_of(f"whole-{place}", chosen.model) for place in range(chosen.at_once)]
+        began = time.monotonic()
+        codes = list(pool.map(lambda one: start(one).wait(), folders))
+        seconds = time.monotonic() - began
+        if set(codes) != {EXIT_DONE}:
+            print((folders[0] / "log.txt").read_text()[-3000:])
+            sys.exit(f"the undisturbed runs ended with {codes}")
+        ends = [losses(one)[STEPS] for one in folders]
+        figures.add("undisturbed", {"seconds": seconds, "losses": ends})
+        figures.add(
+            "undisturbed differ by", max(ends) - min(ends), kept=max(ends) - min(ends) <= NEAR
+        )
+        whole = losses(folders[0])
+        found = list(
+            pool.map(lambda place: killed(place, chosen.model, whole, seconds), range(chosen.kills))
+        )
+    figures.add("killed in", dict(Counter(one["phase"] for one in found)))
+    figures.add("kills", found)
+    gap = max(one["gap"] for one in found)
+    figures.add("largest gap of a final loss", gap, kept=gap <= NEAR)
+    ended = all(one["code"] == EXIT_DONE for one in found)
+    figures.add("all went on to their end", ended, kept=ended)
+    held_on = sum(one["holds"] for one in found)
+    figures.add("killed processes that hold memory", held_on, kept=held_on == 0)
+    time.sleep(2)
+    left = held() - before
+    figures.add("bytes left on the card", left, kept=left <= SLACK)
+    return int(figures.broken > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""What a try before the run predicts, beside the run itself: its peak of memory, and its time.
+
+    python -m tests.gpu.preflight OUT_DIR --size 1b [--size 8b]
+
+Runs follow their tries one by one, on a card of their own. Writes preflight.json into OUT_DIR and
+ends with 1 if a peak or a time is off by more than 5 %.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from app.jobs.state import EXIT_DONE
+from tests.gpu.throughput import WORK, Figures, events, job, moment, start
+
+STEPS, BOUND = 60, 0.05
+SETTINGS: Mapping[str, dict[str, Any]] = {
+    "qlora packed": {"packing": True},
+    "qlora unpacked": {"packing": False, "batch_size": 4},
+    "lora packed": {"packing": True, "quantization": "none"},
+    "qlora peft packed": {"packing": True, "engine": "peft"},
+}
+
+
+def measured(name: str, model: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Try and run; return what was predicted and what came of it."""
+    fields = dict(settings)
+    training = {"max_steps": STEPS, "packing": fields.pop("packing")}
+    if "batch_size" in fields:
+        training["batch_size"] = fields.pop("batch_size")
+    held_out = {"data": {"validation_fraction": 0.1}, "evaluation": {"every_steps": 20}}
+    folder = job(name, model, training, fit="check", **held_out, **fields)
+    code = start(folder).wait()
+    if code != EXIT_DONE:
+        print((folder / "log.txt").read_text()[-4000:])
+        sys.exit(f"{name} ended with {code}")
+    predicted = json.loads((folder / "preflight.json").read_text())["trials"][0]["measured"]
+    report = json.loads((folder / "report.json").read_text())
+    told = events(folder)
+    steps = [one for one in told if "train/loss" in one["values"]]
+    tried = next(one for one in told if one["values"].get("phase") == "tried")
+    evaluating = next(one for one in told if one["values"].get("phase") == "evaluating")
+    return {
+        "peak": {
+            "predicted": predicted["used_bytes"],
+            "measured": report["summary"]["peak_memory_bytes"],
+        },
+        "seconds": {
+            "predicted": predicted["seconds"],
+            "measured": moment(evaluating) - moment(tried),
+        },
+        "step": {
+            "predicted": predicted["step_seconds"],
+            "measured": (moment(steps[-1]) - moment(steps[9])) / (len(steps) - 10),
+        },
+        "first_step_s": moment(steps[0]) - moment(tried),
+    }
+
+
+def main() -> int:
+    """Compare; return 1 if a prediction is off."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--size", action="append", choices=["tiny", "1b", "8b"])
+    parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    chosen = parser.parse_args()
+    WORK.mkdir(parents=True, exist_ok=True)
+    figures = Figures(chosen.out / "preflight.json")
+    for size in chosen.size or ["1b"]:
+        model = WORK / f"model-{size}"
+        if not model.is_dir():
+            command = [sys.executable, "-m", "tests.gpu.baseline", "make", str(model), size]
+            subprocess.run(command, check=True)
+        for name in chosen.settings:
+            found = measured(f"tried-{size}-{name.replace(' ', '-')}", model, SETTINGS[name])
+            for what in ("peak", "seconds", "step"):
+                off = found[what]["predicted"] / found[what]["measured"] - 1
+                kept = abs(off) <= BOUND if what != "step" else None
+                figures.add(f"{size} {name} {what} off by", off, kept=kept)
+            figures.add(f"{size} {name}", found)
+    return int(figures.broken > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
