@@ -1,10 +1,10 @@
 """Runs on a card killed at random moments: each goes on, and ends with the undisturbed loss.
 
-    python -m tests.gpu.kills OUT_DIR --model FOLDER [--kills 50] [--at-once 10]
+    python -m tests.gpu.kills OUT_DIR --model FOLDER [--kills 50] [--at-once 10] [--engine peft]
 
 Each run is killed with SIGKILL once, anywhere from its start to its end, and started again. Writes
-kills.json into OUT_DIR and ends with 1 if a final loss differs by more than 1e-3, if a killed
-process still holds memory of the card, or if the card holds more at the end than at the start.
+kills-ENGINE.json into OUT_DIR and ends with 1 if a final loss differs by more than 1e-3, if a
+killed process still holds memory of the card, or if the card holds more at the end than before.
 """
 
 import argparse
@@ -13,7 +13,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ TRAINING = {"max_steps": STEPS, "packing": True}
 SLACK = 64 * 2**20  # bytes that the driver may keep
 
 
-def folder_of(name: str, model: Path) -> Path:
+def folder_of(name: str, model: Path, engine: str) -> Path:
     """Write a job folder; return it."""
-    return job(name, model, dict(TRAINING), checkpoints={"every_steps": 10})
+    return job(name, model, dict(TRAINING), checkpoints={"every_steps": 10}, engine=engine)
 
 
 def held() -> int:
@@ -48,9 +49,9 @@ def phase_of(folder: Path) -> str:
     return told[-1] if told else "starting"
 
 
-def killed(place: int, model: Path, whole: dict[int, float], seconds: float) -> dict[str, Any]:
+def killed(place: int, folder: Path, whole: dict[int, float], seconds: float) -> dict[str, Any]:
     """Kill a run at a random moment and let it go on; return how it ended."""
-    folder, chance = folder_of(f"kill-{place}", model), random.Random(place)
+    chance = random.Random(place)
     after = chance.uniform(0.02, 0.98) * seconds
     process = start(folder)
     try:
@@ -82,13 +83,15 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", type=Path, required=True, help="a folder with a model")
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--engine", default="auto", choices=["auto", "unsloth", "peft"])
     parser.add_argument("--at-once", type=int, default=10)
     chosen = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
-    figures, before = Figures(chosen.out / "kills.json"), held()
+    figures, before = Figures(chosen.out / f"kills-{chosen.engine}.json"), held()
+    write = partial(folder_of, model=chosen.model, engine=chosen.engine)
     with ThreadPoolExecutor(chosen.at_once) as pool:
         # As many as run at once later, so that a moment of theirs is one of these.
-        folders = [folder_of(f"whole-{place}", chosen.model) for place in range(chosen.at_once)]
+        folders = [write(f"whole-{place}") for place in range(chosen.at_once)]
         began = time.monotonic()
         codes = list(pool.map(lambda one: start(one).wait(), folders))
         seconds = time.monotonic() - began
@@ -101,11 +104,15 @@ def main() -> int:
             "undisturbed differ by", max(ends) - min(ends), kept=max(ends) - min(ends) <= NEAR
         )
         whole = losses(folders[0])
-        found = list(
-            pool.map(lambda place: killed(place, chosen.model, whole, seconds), range(chosen.kills))
-        )
+        begun = [
+            pool.submit(killed, place, write(f"kill-{place}"), whole, seconds)
+            for place in range(chosen.kills)
+        ]
+        found: list[dict[str, Any]] = []
+        for ended in as_completed(begun):
+            found.append(ended.result())
+            figures.add("kills", found)
     figures.add("killed in", dict(Counter(one["phase"] for one in found)))
-    figures.add("kills", found)
     gap = max(one["gap"] for one in found)
     figures.add("largest gap of a final loss", gap, kept=gap <= NEAR)
     ended = all(one["code"] == EXIT_DONE for one in found)

@@ -5,6 +5,7 @@ folder. Knows neither database nor broker nor HTTP. Exit codes are those of ``ap
 """
 
 import importlib
+import json
 import os
 import sys
 import traceback
@@ -12,7 +13,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from app.basemodels.facts import shape_of
 from app.jobs.state import EXIT_CODES, EXIT_DONE, FailureKind
+from app.runs import engines
 from app.runs.spec import Objective, RunConfig, TrainerJob
 from worker.trainer import determinism, failures, provenance, ranks
 from worker.trainer.emitter import Emitter, Silent
@@ -91,10 +94,26 @@ def train(job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop) -> Non
 def _recipe(
     job: TrainerJob, *, folder: Path, emitter: Emitter, stop: Stop, own: ranks.Ranks
 ) -> None:
-    if job.device == "cuda":
-        importlib.import_module("unsloth")  # must be there before transformers is
+    import_unsloth(job)
     recipe = importlib.import_module(f"{RECIPES}.{job.run.config.objective.value}")
     recipe.train(job, folder=folder, emitter=emitter, stop=stop, ranks=own)
+
+
+def import_unsloth(job: TrainerJob) -> None:
+    """Import Unsloth where it trains: before transformers, which it changes, and nowhere else.
+
+    What it changes fails elsewhere: Gemma 3 in 16 bits by PEFT, for one.
+    """
+    config, path = job.run.config, Path(job.base_model_folder) / "config.json"
+    if job.device != "cuda":
+        return
+    try:
+        told = json.loads(path.read_bytes())
+        shape = shape_of(told.get("text_config", told))
+    except (OSError, ValueError, AttributeError):  # it is said when the model is loaded
+        return
+    if engines.choose(config, device_kind=job.device, shape=shape).engine == engines.UNSLOTH:
+        importlib.import_module("unsloth")
 
 
 def follow(folder: Path, rank: int, count: int) -> int:

@@ -6,7 +6,6 @@ Writes ``trial.json``: does it fit, peak, pace, and when the run would end. A pr
 that nothing of one try is left for the next. Exit codes are those of ``app.jobs.state``.
 """
 
-import importlib
 import json
 import os
 import time
@@ -96,8 +95,7 @@ def tried(job: TrainerJob, folder: Path, emitter: Emitter, *, limit: int | None)
     if objective is not Objective.SFT:
         text = f"only sft can be tried before it runs, not {objective}; set fit to off"
         raise TrainerError(FailureKind.INTERNAL, text)
-    if job.device == "cuda":
-        importlib.import_module("unsloth")  # must be there before transformers is
+    attempt.import_unsloth(job)
     from worker.trainer.loading import load
 
     def give_up(peak: peaks.Peak) -> None:
