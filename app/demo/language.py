@@ -38,6 +38,7 @@ DATASET_SEED = 1
 GOOD_ROWS_AMONG_PROBLEMS = 94
 PROBLEMS_SEED = 2
 SPOILED_SEED = 3
+PREFERENCE_ROWS, PREFERENCES_SEED = 300, 4
 SHARE_OF_TWO_TURNS = 0.35
 SHARE_WITH_SYSTEM = 0.15
 SHARE_OF_CODES, SHARE_READ_OUT, SHARE_OF_TWO_SKILLS = 0.3, 0.5, 0.15
@@ -292,8 +293,20 @@ def support_tickets_with_problems() -> str:
     return "".join(row.line + "\n" for row in rows_with_problems())
 
 
+def support_tickets_preferences() -> str:
+    """The demo dataset of preferences: the answer in JSON is better than the one in prose."""
+    random = Random(PREFERENCES_SEED)
+    rows: list[str] = []
+    for _ in range(PREFERENCE_ROWS):
+        ticket = make_ticket(random)
+        pair = {"chosen": in_json(ticket), "rejected": in_prose(ticket)}
+        rows.append(json.dumps({"prompt": letter(random, ticket), **pair}) + "\n")
+    return "".join(rows)
+
+
 DATASETS: dict[str, Callable[[], str]] = {
     "support-tickets.jsonl": support_tickets,
+    "support-tickets-preferences.jsonl": support_tickets_preferences,
     "support-tickets-with-problems.jsonl": support_tickets_with_problems,
 }
 

@@ -1,4 +1,4 @@
-"""The demo: its base model and its two datasets, owned by Tunebox itself, and a run in one click.
+"""The demo: its base model and its datasets, owned by Tunebox itself, and a run in one click.
 
 Seeding is idempotent: what is there stays. Knows no HTTP; its words are ``language`` and ``flaws``.
 """

@@ -11,7 +11,7 @@ from app.runs.spec import RunConfig, RunSpec
 
 # A checkpoint holds what these decided; another value of them needs a new start.
 FIXED_BY_CHECKPOINT = re.compile(
-    r"(adapter|data|preference)\..*|objective|simulate|quantization|"
+    r"(adapter|data|preference|sampling|rewards)\..*|objective|simulate|quantization|"
     r"training\.(seed|packing|optimizer|assistant_only_loss)"
 )
 

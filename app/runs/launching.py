@@ -222,8 +222,6 @@ def require_ready(chosen: Chosen, config: RunConfig) -> None:
 
 
 def _require_dataset(version: DatasetVersion, chosen: Chosen, config: RunConfig) -> None:
-    if text := objectives.mismatch(config.objective, chosen.rows):
-        raise Invalid.field("dataset", text)
     if version.status == "checking":
         raise Conflict(
             f"{chosen.dataset.name} is still being checked. Launch when it is done.",
@@ -231,6 +229,8 @@ def _require_dataset(version: DatasetVersion, chosen: Chosen, config: RunConfig)
         )
     if version.status == "failed":
         raise Invalid.field("dataset", "its check failed; upload the file again")
+    if text := objectives.mismatch(config.objective, chosen.rows):
+        raise Invalid.field("dataset", text)
     if version.status == "invalid" and not config.data.exclude_problem_rows:
         count = version.bad_rows or version.errors or 0
         raise Invalid.field(

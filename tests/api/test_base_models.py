@@ -174,6 +174,7 @@ def test_the_demo_is_put_in_place_once(session: Session, settings: Settings) -> 
     assert [(model.source, model.status) for model in models] == [("demo", "ready")]
     assert {one.name for one in session.query(Dataset)} == {
         "support-tickets",
+        "support-tickets-preferences",
         "support-tickets-with-problems",
     }
     assert (settings.models_folder / demo.MODEL / "model.safetensors").is_file()

@@ -102,6 +102,16 @@ def test_what_it_cannot_be_had_with_is_refused_at_its_field(
     assert [error["field"] for error in answer.json()["errors"]] == [f"config.{field}"]
 
 
+def test_a_dataset_that_is_still_checked_says_so_whatever_is_learned(
+    client: Client, session: Session
+) -> None:
+    version = builders.create_dataset_version(session, status="checking", format=None)
+    model = builders.create_base_model(session)
+    request = {"dataset": version.dataset_id, "base_model": model.id}
+    answer = client.post(RUNS, json={**request, "config": {"objective": "dpo"}})
+    assert (answer.status_code, answer.json()["code"]) == (409, "dataset_not_ready")
+
+
 def test_orpo_asks_no_model_from_before_so_all_weights_can_be_trained(
     client: Client, session: Session
 ) -> None:

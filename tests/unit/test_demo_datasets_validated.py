@@ -13,6 +13,7 @@ def problems_of(text: str) -> list[Problem]:
 
 def test_the_demo_dataset_has_no_problem() -> None:
     assert problems_of(language.support_tickets()) == []
+    assert problems_of(language.support_tickets_preferences()) == []
 
 
 def test_each_flawed_row_is_found_under_its_code_and_no_good_row_is_blamed() -> None:
