@@ -46,11 +46,12 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Alert:
-    """What a user should know although the job goes on."""
+    """What a user should know although the job goes on; ``step`` is where it was told."""
 
     code: str
     text: str
     at: datetime
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _alerts(rows: Sequence[JobEventRow]) -> tuple[Alert, ...]:
     """Return the last alert of each code, oldest first."""
     last = {
         str(row.values.get("code", "")): Alert(
-            str(row.values.get("code", "")), str(row.values.get("text", "")), row.at
+            str(row.values.get("code", "")), str(row.values.get("text", "")), row.at, row.step
         )
         for row in rows
     }

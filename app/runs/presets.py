@@ -282,6 +282,8 @@ def _completion(case: Case, decided: Decided) -> tuple[int, str]:
     del case
     most = int(decided["training.max_length"])
     usual = RunConfig().sampling.max_completion_length
+    if decided["objective"] != Objective.GRPO:
+        return usual, DEFAULT
     return min(usual, most // 2), "Half of max_length at most, the rest is for the prompt."
 
 

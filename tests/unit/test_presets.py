@@ -1,11 +1,13 @@
 """A preset resolves by model, dataset and device, and says why."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
 from app.basemodels.facts import ModelFacts
-from app.runs import presets
+from app.runs import engines, objectives, presets
+from app.runs.objectives import Rows
 from app.runs.presets import Case, resolve, steps_of
 from app.runs.spec import Preset, RunConfig
 
@@ -115,3 +117,15 @@ def test_a_named_split_says_what_share_is_held_out() -> None:
     ]
 
     assert shares == [0.25, 0.5]
+
+
+@pytest.mark.parametrize("rows", ["conversations", "pairs", "judged"])
+@pytest.mark.parametrize("kind", ["cpu", "cuda", "auto"])
+def test_what_a_preset_decides_is_never_refused(kind: str, rows: Rows) -> None:
+    for context, preset in product((64, 512, 131_072), Preset):
+        facts = replace(DEMO, context_length=context)
+        case = Case(preset, 1000, facts, kind, rows=rows)
+        for objective in objectives.of_rows(rows):
+            found = resolve({"objective": objective}, case=case).config
+            assert not objectives.refusals(found), (context, preset, objective)
+            assert not engines.refusals(found, device_kind=kind, facts=facts)

@@ -158,6 +158,19 @@ class TestPage:
             assert text.count("It has risen 3 times in a row.") == times
             assert text.count("risen for 3 validations") == 1 - times
 
+    @pytest.mark.parametrize(("step", "times"), [(40, 1), (41, 0)])
+    def test_a_stall_is_no_longer_told_once_the_run_goes_on(
+        self, client: Client, session: Session, step: int, times: int
+    ) -> None:
+        run = create_run(session, owner=client.actor, status=JobStatus.RUNNING)
+        stalled = {"code": "stalled", "text": "No step for 90 s."}
+        add_events(
+            session, run.job_id, ("state", None, {"status": "starting"}), ("alert", 40, stalled)
+        )
+        session.get_one(Job, run.job_id).step = step
+        text = client.get(f"/runs/{run.id}/alerts").text
+        assert text.count("No step for 90 s.") == times
+
     def test_a_setting_tells_why_it_has_its_value(self, client: Client, session: Session) -> None:
         run = create_run(session, owner=client.actor)
         run.reasons = {"training.learning_rate": "You chose this.", "adapter.rank": "A <reason>."}

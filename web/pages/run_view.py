@@ -30,6 +30,7 @@ from web.pages.run_fields import FIELDS, GROUPS, value_at
 LOG_LINES, LOG_LINES_FAILED = 12, 40
 _RISING = 3  # validations above the best before the page says so
 _TOLD_AS_RISING = "validation_rising"  # the watch's alert of the same
+_STALLED = "stalled"  # the worker's alert of a run that stands still
 _STARTING = ("Starting", "The trainer starts on its device.")
 _RUNNING = {
     "trying": ("Trying", "A few real steps show whether it fits, before it starts."),
@@ -236,8 +237,17 @@ def alerts_of(session: Session, actor: Actor, view: RunView) -> Alerts:
     """Gather the alerts of the last attempt."""
     past = history.read(session, job_id=view.job.id)
     rising = _rising(session, view) if view.status is JobStatus.RUNNING else None
-    told = tuple(one for one in past.alerts if not (rising and one.code == _TOLD_AS_RISING))
+    told = tuple(
+        one
+        for one in past.alerts
+        if not (rising and one.code == _TOLD_AS_RISING) and not _is_over(one, view.job.step)
+    )
     return Alerts(view, told, rising, may_change(actor, view))
+
+
+def _is_over(alert: Alert, step: int) -> bool:
+    """Tell whether an alert is of a stall behind which the run has gone on."""
+    return alert.code == _STALLED and alert.step is not None and step > alert.step
 
 
 def _rising(session: Session, view: RunView) -> Rising | None:
