@@ -103,6 +103,21 @@ def test_two_ranks_learn_preferences_as_one_does(
     assert together == pytest.approx(alone, rel=1e-4, abs=1e-6)
 
 
+def test_a_rank_without_a_prompt_keeps_nobody_waiting(tmp_path: Path, inputs: Inputs) -> None:
+    training = {**CONFIG["training"], "batch_size": 4, "max_steps": 2}
+    config = {
+        **CONFIG,
+        "objective": "grpo",
+        "training": training,
+        "sampling": {"num_generations": 4, "max_completion_length": 4},
+        "rewards": {"exact_match": 0, "length": 1},
+    }
+    folder = job(tmp_path, inputs, config, devices=2)
+    assert run(folder) == EXIT_DONE, (folder / "log.txt").read_text()[-2000:]
+    assert sorted(series(folder, "train/reward")) == [1, 2]
+    assert max(series(folder, "train/completions/mean_length").values()) <= 4
+
+
 def test_a_run_goes_on_with_another_number_of_devices(
     tmp_path: Path, inputs: Inputs, alone: Path
 ) -> None:

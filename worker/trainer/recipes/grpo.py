@@ -105,7 +105,10 @@ def train(
             continue
         state.step += 1
         figures = {
-            **{f"train/{name}": value for name, value in (told(tried, ranks) | loss).items()},
+            **{
+                f"train/{name}": value
+                for name, value in (told(tried, config, ranks) | loss).items()
+            },
             "train/learning_rate": rate,
             "train/grad_norm": norm,
             "train/epoch": state.step / data.steps_in_epoch,
@@ -249,8 +252,12 @@ def one_batch(loaded: Loaded, tried: Sequence[Tried], config: RunConfig) -> torc
     return torch.stack([loss, divergence.detach().sum()])
 
 
-def told(tried: Sequence[Tried], ranks: Ranks = ALONE) -> dict[str, float]:
-    """Return what is told of a step's answers, by TRL's names, means over all of them."""
+def told(tried: Sequence[Tried], config: RunConfig, ranks: Ranks = ALONE) -> dict[str, float]:
+    """Return what is told of a step's answers, by TRL's names, means over all of them.
+
+    A rank without an answer asks for the same sums as the others.
+    """
+    names = [one.name for one in chosen_rewards(config.rewards)]
     count = ranks.sum(len(tried))
     groups = ranks.sum(len({one.encoded.line for one in tried}))
 
@@ -260,7 +267,6 @@ def told(tried: Sequence[Tried], ranks: Ranks = ALONE) -> dict[str, float]:
     reward = share(one.reward for one in tried)
     squares = ranks.sum(sum((one.reward - reward) ** 2 for one in tried))
     flat = ranks.sum(_groups_alike(tried)) / groups
-    names = tried[0].worths if tried else {}
     return {
         "reward": reward,
         "reward_std": math.sqrt(squares / max(1, count - 1)),
@@ -289,5 +295,5 @@ def validation(
 ) -> dict[str, float]:
     """Return what is told of the answers to prompts held out, the likeliest one to each."""
     own = ranks.share(prompts[:MOST_ITEMS])
-    found = told(given(loaded, own, config, ends=ends, temperature=None), ranks)
+    found = told(given(loaded, own, config, ends=ends, temperature=None), config, ranks)
     return {name: found[name] for name in found if "std" not in name}
