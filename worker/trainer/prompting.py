@@ -64,7 +64,9 @@ def prepare_prompts(
         )
         emitter.alert("too_long", text)
     checked = _prompts(iter(prepared.held_out), tokenizer)
-    in_step = training.batch_size * training.gradient_accumulation // sampling.num_generations
+    in_step = max(
+        1, training.batch_size * training.gradient_accumulation // sampling.num_generations
+    )
     return Prompts(
         rows=rows,
         validation=[one for one in checked if len(one.ids) <= room],
