@@ -136,7 +136,10 @@ class TestObjective:
         assert 'name="preference.beta"' not in text
         run = launched(client, session, wish)
         assert run.spec["config"]["rewards"]["pattern"] == "true"
-        assert "GRPO with LoRA" in client.get(f"/runs/{run.id}").text
+        page = client.get(f"/runs/{run.id}").text
+        assert "GRPO with LoRA" in page
+        assert '<h2 id="h-loss">Reward</h2>' in page
+        assert 'data-names="train/reward eval/reward"' in page
 
     def test_presets_say_what_they_mean_for_the_objective(
         self, client: Client, form: dict[str, str]

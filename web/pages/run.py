@@ -36,6 +36,7 @@ class RunPage:
     view: RunView
     job: Job
     curves: str
+    main: run_view.Curve
     rewards: tuple[run_view.Curve, ...]
     marks: str
     past: History
@@ -71,6 +72,7 @@ def detail(
         view=view,
         job=view.job,
         curves=run_view.curves_of(view),
+        main=run_view.main_of(view),
         rewards=run_view.rewards_of(view),
         marks=run_view.marks_of(session, settings, view),
         past=run_view.past_of(session, view),

@@ -377,10 +377,17 @@ _REWARDS: dict[Objective, tuple[Curve, ...]] = {
     Objective.ORPO: (_ACCURACIES, Curve("Loss of the better answer", "nll_loss", "loss")),
     Objective.KTO: (_MARGINS, Curve("Divergence (KL)", "kl", "number")),
     Objective.GRPO: (
-        Curve("Reward", "reward", "number"),
+        Curve("Loss", "loss", "loss"),
         Curve("Length of answers, tokens", "completions/mean_length", "number"),
     ),
 }
+
+
+def main_of(view: RunView) -> Curve:
+    """Return the curve that says how far a run is: its loss, or what its answers are worth."""
+    if view.spec.config.objective is Objective.GRPO:
+        return Curve("Reward", "reward", "number")
+    return Curve("Loss", "loss", "loss")
 
 
 def rewards_of(view: RunView) -> tuple[Curve, ...]:
