@@ -32,24 +32,16 @@ class Reward:
 
 def chosen(settings: Rewards) -> tuple[Reward, ...]:
     """Return the functions that have a weight. The settings have no ``problems``."""
-    made: Mapping[str, Callable[[Rewards], Function]] = {
-        "exact_match": lambda _: scoring.exact_match,
-        "token_f1": lambda _: scoring.token_f1,
-        "regex": _regex,
-        "json_schema": _json_schema,
-        "length": _length,
-    }
     return tuple(
         Reward(name, weight, make(settings))
-        for name, make in made.items()
+        for name, make in _FUNCTIONS.items()
         if (weight := getattr(settings, name)) > 0
     )
 
 
 def problems(settings: Rewards) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with settings, by field, each with a cure."""
-    weights = ("exact_match", "token_f1", "regex", "json_schema", "length")
-    if not any(getattr(settings, name) for name in weights):
+    if not any(getattr(settings, name) for name in _FUNCTIONS):
         yield "exact_match", "no reward has a weight, so nothing would be learned; give one"
     for text, weight in (("pattern", "regex"), ("schema_text", "json_schema")):
         if getattr(settings, weight) and getattr(settings, text) is None:
@@ -114,3 +106,13 @@ def _length(settings: Rewards) -> Function:
         return max(0.0, 1 - (words - high) / high) if words > high else 1.0
 
     return worth
+
+
+# By the field that holds each one's weight.
+_FUNCTIONS: Mapping[str, Callable[[Rewards], Function]] = {
+    "exact_match": lambda _: scoring.exact_match,
+    "token_f1": lambda _: scoring.token_f1,
+    "regex": _regex,
+    "json_schema": _json_schema,
+    "length": _length,
+}

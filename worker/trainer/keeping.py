@@ -22,6 +22,7 @@ from worker.trainer.emitter import Emitter
 from worker.trainer.failures import TrainerError, classify
 from worker.trainer.files import folder_bytes
 from worker.trainer.loading import Loaded
+from worker.trainer.optimizing import TornStep
 from worker.trainer.ranks import ALONE, Ranks
 from worker.trainer.schedule import Timetable
 from worker.trainer.stopping import Leave, Stop, Stopped
@@ -40,10 +41,6 @@ MAY_CHANGE = (
     "max_grad_norm",
     "neftune_alpha",
 )
-
-
-class TornStep(Exception):  # its cause says what happened
-    """A step ended while it changed the weights: some are of this step, some of the one before."""
 
 
 def leave_unless_kept(stop: Stop) -> None:

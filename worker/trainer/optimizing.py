@@ -1,4 +1,4 @@
-"""The optimizer over what is trained, and the learning rate it is given before each step.
+"""The optimizer over what is trained, the learning rate it is given, and the step it makes.
 
 Knows which weights are trained, not what they are trained for. A group of weights may learn faster
 or slower than the others: its ``rate_ratio`` says how many times.
@@ -10,6 +10,11 @@ import torch
 
 from app.runs.spec import RunConfig
 from worker.trainer.loading import Loaded
+from worker.trainer.ranks import Ranks
+
+
+class TornStep(Exception):  # its cause says what happened
+    """A step ended while it changed the weights: some are of this step, some of the one before."""
 
 
 def build_optimizer(loaded: Loaded, config: RunConfig) -> torch.optim.Optimizer:
@@ -52,3 +57,25 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give each group of weights its learning rate for the next step."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("rate_ratio", 1.0)
+
+
+def update(
+    loaded: Loaded,
+    optimizer: torch.optim.Optimizer,
+    config: RunConfig,
+    ranks: Ranks,
+    *sums: torch.Tensor,
+) -> float:
+    """Make a step by the gradients of all ranks; return their norm before the cut.
+
+    ``sums`` are replaced by those over all ranks. Raises ``TornStep`` if the weights may be torn.
+    """
+    trained = list(loaded.trainable().values())
+    ranks.add_up(trained, *sums)
+    norm = torch.nn.utils.clip_grad_norm_(trained, config.training.max_grad_norm)
+    try:
+        optimizer.step()
+    except Exception as error:
+        raise TornStep from error
+    optimizer.zero_grad(set_to_none=True)
+    return norm.item()

@@ -7,6 +7,7 @@ are, with what is asked before the answer read only. Knows the tokenizer, not th
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -79,7 +80,7 @@ class _Sides:
     rejected: TokenSet
     most: int
 
-    @property
+    @cached_property
     def has(self) -> tuple[Mask, Mask]:
         """Which rows have a token to learn, of either side."""
         return self.chosen.learned(self.most) > 0, self.rejected.learned(self.most) > 0

@@ -16,10 +16,10 @@ from app.runs.spec import Preference, RunConfig, TrainerJob
 from worker.trainer import plan as planning
 from worker.trainer import results
 from worker.trainer.emitter import Emitter
-from worker.trainer.keeping import Keeper, TornStep, leave_unless_kept, tell_substitutes
+from worker.trainer.keeping import Keeper, leave_unless_kept, tell_substitutes
 from worker.trainer.likelihoods import before_training, evaluating, likelihoods
 from worker.trainer.loading import Loaded, load
-from worker.trainer.optimizing import build_optimizer, set_rate
+from worker.trainer.optimizing import build_optimizer, set_rate, update
 from worker.trainer.pairing import Pair, prepare_pairs
 from worker.trainer.ranks import ALONE, Ranks
 from worker.trainer.schedule import timetable
@@ -147,15 +147,8 @@ def one_step(
         figures = one_batch(loaded, part, config.preference) / len(pairs)
         figures[0].backward()
         total += figures.detach()
-    trained = list(loaded.trainable().values())
-    ranks.add_up(trained, total)
-    norm = torch.nn.utils.clip_grad_norm_(trained, config.training.max_grad_norm)
-    try:
-        optimizer.step()
-    except Exception as error:
-        raise TornStep from error
-    optimizer.zero_grad(set_to_none=True)
-    return dict(zip(FIGURES, total.tolist(), strict=True)), norm.item()
+    norm = update(loaded, optimizer, config, ranks, total)
+    return dict(zip(FIGURES, total.tolist(), strict=True)), norm
 
 
 def one_batch(loaded: Loaded, pairs: Sequence[Pair], preference: Preference) -> torch.Tensor:

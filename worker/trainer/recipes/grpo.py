@@ -22,10 +22,10 @@ from worker.trainer import results
 from worker.trainer.data import IGNORED, Encoded
 from worker.trainer.emitter import Emitter
 from worker.trainer.generating import AT_ONCE, Answer, answers, ends_of, text_of
-from worker.trainer.keeping import Keeper, TornStep, leave_unless_kept, tell_substitutes
+from worker.trainer.keeping import Keeper, leave_unless_kept, tell_substitutes
 from worker.trainer.likelihoods import before_training, evaluating, of_tokens
 from worker.trainer.loading import Loaded, load
-from worker.trainer.optimizing import build_optimizer, set_rate
+from worker.trainer.optimizing import build_optimizer, set_rate, update
 from worker.trainer.prompting import Prompt, prepare_prompts
 from worker.trainer.ranks import ALONE, Ranks
 from worker.trainer.recipes.heldout import MOST_ITEMS
@@ -220,16 +220,9 @@ def one_step(
         sums = one_batch(loaded, tried[start : start + batch], config) / learned
         sums[0].backward()
         total += sums.detach()
-    trained = list(loaded.trainable().values())
-    ranks.add_up(trained, total)
-    norm = torch.nn.utils.clip_grad_norm_(trained, config.training.max_grad_norm)
-    try:
-        optimizer.step()
-    except Exception as error:
-        raise TornStep from error
-    optimizer.zero_grad(set_to_none=True)
+    norm = update(loaded, optimizer, config, ranks, total)
     loss, divergence = total.tolist()
-    return {"loss": loss} | ({"kl": divergence} if config.sampling.beta else {}), norm.item()
+    return {"loss": loss} | ({"kl": divergence} if config.sampling.beta else {}), norm
 
 
 def one_batch(loaded: Loaded, tried: Sequence[Tried], config: RunConfig) -> torch.Tensor:

@@ -16,10 +16,10 @@ from worker.trainer import plan as planning
 from worker.trainer import results
 from worker.trainer.data import IGNORED, Encoded, Tokens
 from worker.trainer.emitter import Emitter
-from worker.trainer.keeping import Keeper, TornStep, leave_unless_kept, tell_substitutes
+from worker.trainer.keeping import Keeper, leave_unless_kept, tell_substitutes
 from worker.trainer.likelihoods import before_training, evaluating, likelihoods
 from worker.trainer.loading import Loaded, load
-from worker.trainer.optimizing import build_optimizer, set_rate
+from worker.trainer.optimizing import build_optimizer, set_rate, update
 from worker.trainer.pairing import Judged, prepare_judged
 from worker.trainer.ranks import ALONE, Ranks
 from worker.trainer.schedule import timetable
@@ -140,15 +140,8 @@ def one_step(
         sums = one_batch(loaded, part, preference, gained=gained)
         (sums[0] / len(rows)).backward()
         total += sums.detach()
-    trained = list(loaded.trainable().values())
-    ranks.add_up(trained, total)
-    norm = torch.nn.utils.clip_grad_norm_(trained, config.training.max_grad_norm)
-    try:
-        optimizer.step()
-    except Exception as error:
-        raise TornStep from error
-    optimizer.zero_grad(set_to_none=True)
-    return told(total.tolist(), rows, gained), norm.item()
+    norm = update(loaded, optimizer, config, ranks, total)
+    return told(total.tolist(), rows, gained), norm
 
 
 def one_batch(

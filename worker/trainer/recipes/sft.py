@@ -14,9 +14,9 @@ from app.runs.spec import RunConfig, TrainerJob
 from worker.trainer import packing, results
 from worker.trainer.data import Tokens
 from worker.trainer.emitter import Emitter
-from worker.trainer.keeping import Keeper, TornStep, leave_unless_kept, tell_substitutes
+from worker.trainer.keeping import Keeper, leave_unless_kept, tell_substitutes
 from worker.trainer.loading import Loaded, load
-from worker.trainer.optimizing import build_optimizer, set_rate
+from worker.trainer.optimizing import build_optimizer, set_rate, update
 from worker.trainer.preparing import prepare
 from worker.trainer.ranks import ALONE, Ranks
 from worker.trainer.recipes import heldout
@@ -133,15 +133,8 @@ def one_step(
     total = torch.zeros((), device=loaded.device)
     for start in range(0, len(own), size):
         total += one_batch(loaded, own[start : start + size], learned)
-    trained = list(loaded.trainable().values())
-    ranks.add_up(trained, total)
-    norm = torch.nn.utils.clip_grad_norm_(trained, config.training.max_grad_norm)
-    try:
-        optimizer.step()
-    except Exception as error:
-        raise TornStep from error
-    optimizer.zero_grad(set_to_none=True)
-    return total.item(), norm.item()
+    norm = update(loaded, optimizer, config, ranks, total)
+    return total.item(), norm
 
 
 def one_batch(loaded: Loaded, rows: Sequence[packing.Row], learned: torch.Tensor) -> torch.Tensor:
