@@ -44,8 +44,9 @@ class PresetOption:
 @dataclass(frozen=True)
 class Draft:
     """``spec`` is None until dataset and model are chosen. ``given`` are the fields that differ
-    from the preset by the user's choice; fields are named as in the configuration. ``objectives``
-    are those that the dataset's rows can be used for.
+    from the preset by the user's choice; fields are named as in the configuration. ``plain`` is
+    what the preset alone would come to for the same objective, ``objectives`` are those that the
+    dataset's rows can be used for, and ``usual`` the one that they are used for if nobody says.
     """  # noqa: D205
 
     spec: RunSpec | None
@@ -60,7 +61,9 @@ class Draft:
     errors: dict[str, str] = field(default_factory=dict[str, str])
     options: list[PresetOption] = field(default_factory=list[PresetOption])
     device_kind: str = "auto"
+    plain: RunConfig | None = None
     objectives: tuple[Objective, ...] = ()
+    usual: Objective = Objective.SFT
 
     @property
     def warnings(self) -> int:
@@ -128,15 +131,16 @@ def _drafted(  # the parts of a form
     errors: dict[str, str],
 ) -> Draft:
     resolved = presets.resolve(given, case=chosen.case(preset))
-    learns = {name: given[name] for name in ("objective",) if name in given}
-    plain = presets.flat(presets.resolve(learns, case=chosen.case(preset)).config)
+    learns = {"objective": given["objective"]} if "objective" in given else {}
+    plain = presets.resolve(learns, case=chosen.case(preset)).config
+    usual = presets.flat(plain)
     config, cards = resolved.config, _cards(top)
     errors = errors | _readiness(chosen, config) | launching.contradictions(config, chosen=chosen)
     errors = errors | _too_many(session, cards, chosen.device_kind)
     option = _option(session, chosen, preset, config, cards=cards)
     return Draft(
         spec=_spec(chosen, preset=preset, config=config, top=top),
-        given=frozenset(name for name in given if plain.get(name) != given[name]),
+        given=frozenset(name for name in given if usual.get(name) != given[name]),
         reasons=resolved.reasons,
         advice=advice.advise(_subject(chosen, config)),
         memory=option.memory,
@@ -156,7 +160,9 @@ def _drafted(  # the parts of a form
             for one in Preset
         ],
         device_kind=chosen.device_kind,
+        plain=plain,
         objectives=objectives.of_rows(chosen.rows),
+        usual=presets.objective_for(chosen.rows)[0],
     )
 
 

@@ -172,7 +172,7 @@ def setup_of(session: Session, actor: Actor, choice: Choice, form: Form | None =
     form = Form(form.values, {**drawn.errors, **form.errors}, form.error)
     if version is None or model is None or drawn.spec is None:
         return Setup(form, choice, views, models, version, model, None, (), (), "{}")
-    base = _base(session, actor, choice)
+    base = _base(drawn)
     return Setup(
         form=form,
         choice=choice,
@@ -202,13 +202,11 @@ def _with_defaults(
     return replace(choice, dataset=dataset, base_model=model)
 
 
-def _base(session: Session, actor: Actor, choice: Choice) -> dict[str, str]:
+def _base(drawn: Draft) -> dict[str, str]:
     """Return what the preset puts into each control, given what is to be learned by."""
-    wanted = {path: value for path, value in choice.own.items() if path == OBJECTIVE.path}
-    usual = _draft(session, actor, choice, {})
-    values = _values(_draft(session, actor, choice, wanted) if wanted else usual)
+    values = (drawn.plain or RunConfig()).model_dump(mode="json")
     base = {path: shown(item, value_at(values, path)) for path, item in FIELDS.items()}
-    return base | {OBJECTIVE.path: shown(OBJECTIVE, value_at(_values(usual), OBJECTIVE.path))}
+    return base | {OBJECTIVE.path: drawn.usual.value}
 
 
 def _foreign(drawn: Draft, own: Mapping[str, Any]) -> set[str]:
