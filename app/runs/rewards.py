@@ -15,7 +15,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from app.evaluations import scoring
-from app.runs.spec import Rewards
+from app.runs.parts import Rewards
 
 SECONDS = 0.5  # an expression may take for an answer
 Function = Callable[[str, str], float]

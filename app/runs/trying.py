@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from app.runs.spec import Part
+from app.runs.parts import Part
 
 # The settings that decide how much memory a run takes, and that a preflight may change.
 BATCH, ACCUMULATION = "training.batch_size", "training.gradient_accumulation"

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from app.runs.spec import Part
+from app.runs.parts import Part
 
 Goal = Literal["min", "max"]
 

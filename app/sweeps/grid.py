@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from app.runs.spec import Part
+from app.runs.parts import Part
 
 MOST = 64  # runs of a sweep
 FEWEST = 2

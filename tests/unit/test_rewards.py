@@ -5,7 +5,7 @@ import time
 import pytest
 
 from app.runs import rewards
-from app.runs.spec import Rewards
+from app.runs.parts import Rewards
 
 
 def worth(answer: str, expected: str = "", **settings: object) -> float:

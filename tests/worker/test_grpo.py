@@ -9,10 +9,10 @@ import pytest
 from app.jobs.state import EXIT_DONE, FailureKind
 from app.runs.spec import RunConfig, TrainerJob
 from tests.fixtures.tiny_model import make_model, rows, write_rows
-from tests.worker.trainer_jobs import events, run, series, write_job
+from tests.worker.trainer_jobs import StopAfter, events, run, series, train_here, write_job
 from worker.trainer.emitter import Emitter
 from worker.trainer.failures import TrainerError
-from worker.trainer.stopping import Stop, Stopped
+from worker.trainer.stopping import Stopped
 
 pytestmark = pytest.mark.xdist_group("grpo")  # what it trains first serves all
 
@@ -44,20 +44,6 @@ class Inputs(NamedTuple):
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     folder = tmp_path_factory.mktemp("inputs")
     return Inputs(make_model(folder / "model"), write_rows(folder / "rows.jsonl", rows(60)))
-
-
-def train(folder: Path, stop: Stop | None = None) -> None:
-    import torch
-
-    from worker.trainer.recipes import grpo
-
-    torch.set_num_threads(1)
-    job = TrainerJob.model_validate_json((folder / "spec.json").read_bytes())
-    emitter = Emitter(folder)
-    try:
-        grpo.train(job, folder=folder, emitter=emitter, stop=stop or Stop(folder))
-    finally:
-        emitter.close()
 
 
 @pytest.fixture(scope="module")
@@ -102,29 +88,14 @@ def test_base_is_measured_against_tuned(whole: Path) -> None:
     assert (whole / "adapter" / "adapter_model.safetensors").is_file()
 
 
-class StopAfter(Stop):
-    """Asks for a stop, as SIGTERM would, once a step was told."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        super().__init__(folder)
-        self.step = step
-
-    @property
-    def asked(self) -> bool:
-        return any(event["step"] == self.step for event in events(self._file.parent, "metrics"))
-
-    @asked.setter
-    def asked(self, _value: bool) -> None: ...
-
-
 def test_paused_it_goes_on_with_the_answers_it_would_have_given(
     tmp_path: Path, whole: Path, inputs: Inputs
 ) -> None:
     folder = write_job(tmp_path, CONFIG, **inputs._asdict())
     (folder / "stop.json").write_text('{"mode": "pause"}')
     with pytest.raises(Stopped):
-        train(folder, StopAfter(folder, 6))
-    train(folder)
+        train_here(folder, StopAfter(folder, 6))
+    train_here(folder)
     for name in ("train/loss", "train/reward", "train/grad_norm", "eval/reward"):
         assert series(folder, name) == series(whole, name), name
 
@@ -135,7 +106,7 @@ def test_prompts_without_room_for_an_answer_are_left_out_and_that_is_said(
     plan = {**CONFIG["training"], "max_steps": 1}
     config = {**CONFIG, "training": plan, "sampling": {"max_completion_length": 96}}
     folder = write_job(tmp_path, config, **inputs._asdict())
-    train(folder)
+    train_here(folder)
     texts = [event["values"]["text"] for event in events(folder, "alert")]
     assert any("have more than 32 tokens before the answer" in text for text in texts)
 
@@ -144,7 +115,7 @@ def test_a_dataset_of_such_prompts_alone_is_a_bad_one(tmp_path: Path, inputs: In
     config = {**CONFIG, "sampling": {"max_completion_length": 120}}
     folder = write_job(tmp_path, config, **inputs._asdict())
     with pytest.raises(TrainerError, match="a prompt of at most 8 tokens") as caught:
-        train(folder)
+        train_here(folder)
     assert caught.value.kind is FailureKind.BAD_DATASET
 
 

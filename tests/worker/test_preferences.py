@@ -1,21 +1,29 @@
-"""Preferences are learned as papers say and as TRL does, go on bit for bit, and fail by name."""
+"""Preferences are learned by every family, go on bit for bit, and fail by name."""
 
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from app.jobs.state import EXIT_DONE, FailureKind
-from app.runs.spec import Objective, Preference, TrainerJob
+from app.runs.spec import Objective
 from tests.fixtures.preferences import judged, pairs
 from tests.fixtures.tiny_families import make_family
-from tests.fixtures.tiny_model import make_model, rows, write_rows
-from tests.worker.trainer_jobs import events, run, series, write_job
-from worker.trainer.emitter import Emitter, Silent
+from tests.fixtures.tiny_model import rows, write_rows
+from tests.worker.preference_jobs import (
+    CONFIG,
+    OBJECTIVES,
+    STEPS,
+    Inputs,
+    job,
+    make_preferences,
+    read,
+)
+from tests.worker.trainer_jobs import StopAfter, events, run, series, train_here, write_job
+from worker.trainer.emitter import Silent
 from worker.trainer.failures import TrainerError
-from worker.trainer.stopping import Leave, Stop, Stopped
+from worker.trainer.stopping import Leave, Stopped
 
 pytestmark = [
     pytest.mark.xdist_group("preferences"),  # one model and three runs serve all
@@ -23,66 +31,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The following .*_pattern keys:RuntimeWarning"),
 ]
 
-OBJECTIVES = ("dpo", "orpo", "kto")
-STEPS = 16
-CONFIG: dict[str, Any] = {
-    "adapter": {"rank": 4, "alpha": 8},
-    "training": {
-        "learning_rate": 0.01,
-        "batch_size": 4,
-        "gradient_accumulation": 2,
-        "max_steps": STEPS,
-        "max_length": 128,
-        "packing": False,
-    },
-    "checkpoints": {"every_steps": 4},
-}
-
-
-class Inputs(NamedTuple):
-    model: Path
-    pairs: Path
-    judged: Path
-
-    def of(self, objective: str) -> Path:
-        return self.judged if objective == "kto" else self.pairs
-
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    folder = tmp_path_factory.mktemp("inputs")
-    return Inputs(
-        make_model(folder / "model"),
-        write_rows(folder / "pairs.jsonl", pairs(60)),
-        write_rows(folder / "judged.jsonl", judged(80)),
-    )
-
-
-def job(
-    folder: Path, inputs: Inputs, objective: str, *, dataset: Path | None = None, **training: Any
-) -> Path:
-    config = {**CONFIG, "objective": objective, "training": {**CONFIG["training"], **training}}
-    rows = dataset or inputs.of(objective)
-    return write_job(folder, config, model=inputs.model, dataset=rows, form="preference")
-
-
-def read(folder: Path) -> TrainerJob:
-    return TrainerJob.model_validate_json((folder / "spec.json").read_bytes())
-
-
-def train(folder: Path, stop: Stop | None = None) -> None:
-    import importlib
-
-    import torch
-
-    torch.set_num_threads(1)
-    spec = read(folder)
-    recipe = importlib.import_module(f"worker.trainer.recipes.{spec.run.config.objective.value}")
-    emitter = Emitter(folder)
-    try:
-        recipe.train(spec, folder=folder, emitter=emitter, stop=stop or Stop(folder))
-    finally:
-        emitter.close()
+    return make_preferences(tmp_path_factory.mktemp("inputs"))
 
 
 @pytest.fixture(scope="module", params=OBJECTIVES)
@@ -171,236 +123,11 @@ class TestRun:
         folder = job(tmp_path, inputs, objective_of(whole))
         (folder / "stop.json").write_text('{"mode": "pause"}')
         with pytest.raises(Stopped) as stopped:
-            train(folder, StopAfter(folder, 6))
+            train_here(folder, StopAfter(folder, 6))
         assert stopped.value.mode is Leave.PAUSE
-        train(folder)
+        train_here(folder)
         for name in ("train/loss", "train/grad_norm", "eval/loss", "eval/rewards/margins"):
             assert series(folder, name) == series(whole, name), name
-
-
-class StopAfter(Stop):
-    """Asks for a stop, as SIGTERM would, once a step was told."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        super().__init__(folder)
-        self.step = step
-
-    @property
-    def asked(self) -> bool:
-        return any(event["step"] == self.step for event in events(self._file.parent, "metrics"))
-
-    @asked.setter
-    def asked(self, _value: bool) -> None: ...
-
-
-class Bench(NamedTuple):
-    """A loaded model that has learned a little, and rows of each kind."""
-
-    loaded: Any
-    pairs: list[Any]
-    judged: list[Any]
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory, inputs: Inputs) -> Bench:
-    import torch
-
-    from worker.trainer.loading import load
-    from worker.trainer.pairing import prepare_judged, prepare_pairs
-    from worker.trainer.recipes import orpo
-
-    torch.set_num_threads(1)
-    dpo = read(job(tmp_path_factory.mktemp("dpo"), inputs, "dpo"))
-    kto = read(job(tmp_path_factory.mktemp("kto"), inputs, "kto"))
-    torch.manual_seed(0)
-    loaded = load(dpo)
-    rows = prepare_pairs(dpo, Silent()).rows[:8]
-    optimizer = torch.optim.AdamW(loaded.trainable().values(), lr=0.02)
-    for _ in range(6):  # or its answers were those from before
-        orpo.one_step(loaded, optimizer, rows, dpo.run.config, batch=8)
-    return Bench(loaded, rows, prepare_judged(kto, Silent()).rows[:8])
-
-
-def padded(answers: Sequence[Any]) -> dict[str, Any]:
-    """Return answers as TRL's trainers take them."""
-    import torch
-
-    from worker.trainer import packing
-
-    batch = packing.padded(packing.alone(answers), pad=0)
-    mask = (batch["labels"] != -100).to(torch.long)
-    return {
-        "input_ids": batch["input_ids"],
-        "attention_mask": batch["attention_mask"],
-        "completion_mask": mask,
-    }
-
-
-def trainer_of(kind: str, bench: Bench, folder: Path, **settings: Any) -> Any:
-    """Return TRL's own trainer around the same model."""
-    import trl
-    from datasets import Dataset
-
-    rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}] * 2
-    if kind == "KTO":
-        rows = [{"prompt": "a", "completion": "b", "label": place > 0} for place in range(2)]
-    config = getattr(trl, f"{kind}Config")(
-        output_dir=str(folder),
-        report_to="none",
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        per_device_train_batch_size=2,
-        **settings,
-    )
-    made = getattr(trl, f"{kind}Trainer")(
-        model=bench.loaded.model,
-        args=config,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=bench.loaded.tokenizer,
-    )
-    if "ref" in made.model.peft_config:  # a copy of the adapter as it is now; ours begins at none
-        made.model.delete_adapter("ref")
-    return made
-
-
-@pytest.mark.filterwarnings("ignore")
-class TestAgainstTrl:
-    @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-    def test_dpo(self, tmp_path: Path, bench: Bench, smoothing: float) -> None:
-        from worker.trainer.recipes import dpo
-
-        loss_type = "robust" if smoothing else "sigmoid"
-        trainer = trainer_of(
-            "DPO", bench, tmp_path, beta=0.3, loss_type=loss_type, label_smoothing=smoothing
-        )
-        both = [one.chosen for one in bench.pairs] + [one.rejected for one in bench.pairs]
-        bench.loaded.model.eval()
-
-        theirs = trainer._compute_loss(bench.loaded.model, padded(both), False)
-        preference = Preference(beta=0.3, label_smoothing=smoothing)
-        ours = dpo.one_batch(bench.loaded, bench.pairs, preference) / len(bench.pairs)
-
-        figures = dict(zip(dpo.FIGURES, ours.tolist(), strict=True))
-        assert figures["loss"] == pytest.approx(theirs.item(), rel=1e-5)
-        told = {name: values[-1] for name, values in trainer._metrics["eval"].items()}
-        for name in dpo.FIGURES[1:]:
-            assert figures[name] == pytest.approx(told[name], rel=1e-4), name
-
-    def test_kto(self, tmp_path: Path, inputs: Inputs, bench: Bench) -> None:
-        import torch
-
-        from worker.trainer.recipes import kto
-
-        settings = {"desirable_weight": 1.5, "undesirable_weight": 0.5, "beta": 0.2}
-        trainer = trainer_of("KTO", bench, tmp_path, **settings)
-        answers = [one.answer for one in bench.judged]
-        strange = padded(kto.mismatched(answers, most=128))
-        batch = {
-            **padded(answers),
-            **{f"KL_{name}": value for name, value in strange.items()},
-            "label": torch.tensor([one.is_good for one in bench.judged]),
-        }
-        bench.loaded.model.eval()
-
-        theirs = trainer._compute_loss(bench.loaded.model, batch, False)
-        config = read(job(tmp_path / "job", inputs, "kto")).run.config
-        gained = kto.common_gain(bench.loaded, bench.judged, config, batch=3)
-        ours = kto.one_batch(bench.loaded, bench.judged, Preference(**settings), gained=gained)
-
-        figures = kto.told(ours.tolist(), bench.judged, gained)
-        assert figures["loss"] == pytest.approx(theirs.item(), rel=1e-5)
-        told = {name: values[-1] for name, values in trainer._metrics["eval"].items()}
-        assert figures["kl"] == pytest.approx(told["kl"], rel=1e-4)
-        assert gained > 0
-
-    def test_orpos_odds(self) -> None:
-        import torch
-        from trl.experimental.orpo import ORPOTrainer
-
-        from worker.trainer.recipes import orpo
-
-        chosen = torch.tensor([-0.001, -0.5, -3.0, -9.0])
-        rejected = torch.tensor([-2.0, -0.6, -0.01, -12.0])
-
-        class Bare:
-            beta = 0.1
-            accelerator = type("Accelerator", (), {"device": "cpu"})
-
-        losses, *_, ratio, odds = ORPOTrainer.odds_ratio_loss(Bare(), chosen, rejected)  # type: ignore[arg-type]
-        ours = orpo.log_odds_ratio(chosen, rejected)
-        assert ours.mean().item() == pytest.approx(odds.item(), rel=1e-5)
-        logsigmoid = torch.nn.functional.logsigmoid(ours)
-        assert logsigmoid.mean().item() == pytest.approx(ratio.item(), rel=1e-5)
-        assert (0.1 * logsigmoid).tolist() == pytest.approx(losses.tolist(), rel=1e-5)
-
-
-class TestLikelihoods:
-    def test_they_are_those_of_each_example_alone(self, bench: Bench) -> None:
-        import torch
-
-        from worker.trainer.likelihoods import evaluating, likelihoods
-
-        answers = [one.chosen for one in bench.pairs]
-        with torch.no_grad(), evaluating(bench.loaded):
-            together = likelihoods(bench.loaded, answers)
-            alone = [likelihoods(bench.loaded, [one]) for one in answers]
-        assert together.sums.tolist() == pytest.approx([one.sums.item() for one in alone], rel=1e-5)
-        assert together.counts.tolist() == [one.trained for one in answers]
-        assert (together.means < 0).all()
-
-    def test_padded_rows_have_the_same(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-        from functools import partial
-
-        import torch
-
-        from worker.trainer import packing
-        from worker.trainer.likelihoods import evaluating, likelihoods
-
-        answers = [one.rejected for one in bench.pairs]
-        with torch.no_grad(), evaluating(bench.loaded):
-            flat = likelihoods(bench.loaded, answers)
-            monkeypatch.setattr(
-                type(bench.loaded), "collate", lambda _, rows: partial(packing.padded, pad=0)(rows)
-            )
-            rows = likelihoods(bench.loaded, answers)
-        assert rows.sums.tolist() == pytest.approx(flat.sums.tolist(), rel=1e-4)
-
-    def test_only_the_answer_is_learned(self, bench: Bench) -> None:
-        for one in bench.pairs:
-            text = bench.loaded.tokenizer.decode(
-                [label for label in one.chosen.labels if label >= 0]
-            )
-            assert text.endswith("<|im_end|>")
-            assert len(text.removesuffix("<|im_end|>").split()) == 2
-
-
-STEP: dict[str, Callable[[Bench], Any]] = {
-    "dpo": lambda bench: bench.pairs,
-    "orpo": lambda bench: bench.pairs,
-    "kto": lambda bench: bench.judged,
-}
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_one_by_eight_has_the_gradients_of_eight_by_one(
-    tmp_path: Path, inputs: Inputs, bench: Bench, objective: str
-) -> None:
-    import importlib
-
-    import torch
-
-    recipe = importlib.import_module(f"worker.trainer.recipes.{objective}")
-    config = read(job(tmp_path, inputs, objective)).run.config
-    weights = list(bench.loaded.trainable().values())
-    still = torch.optim.SGD(weights, lr=0.0)
-    some = STEP[objective](bench)
-    found = [recipe.one_step(bench.loaded, still, some, config, batch=size) for size in (1, 8)]
-    (figures, norm), (others, other_norm) = found
-    assert norm == pytest.approx(other_norm, rel=1e-4)
-    assert norm > 0
-    for name, value in figures.items():
-        assert value == pytest.approx(others[name], rel=1e-4, abs=1e-5), name
 
 
 class TestData:
@@ -441,7 +168,7 @@ class TestData:
         config = {**CONFIG, "objective": "dpo"}
         folder = write_job(tmp_path / "job", config, model=inputs.model, dataset=dataset)
         with pytest.raises(TrainerError, match="line 1 is no row of preference") as one:
-            train(folder)
+            train_here(folder)
         assert one.value.kind is FailureKind.BAD_DATASET
 
     def test_pairs_that_are_all_too_long_say_so(self, tmp_path: Path, inputs: Inputs) -> None:
@@ -450,8 +177,10 @@ class TestData:
             self.of(tmp_path, inputs, long, "dpo")
 
     def test_a_conversation_before_the_answers_is_read_only(
-        self, tmp_path: Path, inputs: Inputs, bench: Bench
+        self, tmp_path: Path, inputs: Inputs
     ) -> None:
+        from transformers import AutoTokenizer
+
         before = [
             {"role": "user", "content": "The car is red."},
             {"role": "assistant", "content": "red car"},
@@ -465,7 +194,7 @@ class TestData:
             for text in ("red boat", "green boat", "black boat")
         ]
         data = self.of(tmp_path, inputs, rows, "orpo")
-        tokenizer = bench.loaded.tokenizer
+        tokenizer = AutoTokenizer.from_pretrained(inputs.model)
         for pair in [*data.rows, *data.validation]:
             learned = [label for label in pair.chosen.labels if label >= 0]
             assert tokenizer.decode(learned) == "blue boat<|im_end|>"
@@ -505,7 +234,7 @@ def test_each_family_learns_by_it_and_is_saved_as_plain_peft_loads_it(
         config["rewards"] = {"exact_match": 0, "length": 1, "fewest_words": 3}
         rows_of, form = write_rows(tmp_path / "rows.jsonl", rows(8)), "messages"
     folder = write_job(tmp_path / "job", config, model=model, dataset=rows_of, form=form)
-    train(folder)
+    train_here(folder)
     losses = series(folder, "train/loss")
     assert sorted(losses) == [1, 2]
     assert all(abs(loss) < 20 for loss in losses.values())

@@ -14,10 +14,18 @@ from app.jobs.state import EXIT_DONE, FailureKind
 from app.runs.exchange.script import script
 from app.runs.spec import TrainerJob
 from tests.fixtures.tiny_model import make_model, rows, write_rows
-from tests.worker.trainer_jobs import events, one_thread, run, series, start, write_job
-from worker.trainer.emitter import Emitter
+from tests.worker.trainer_jobs import (
+    StopAfter,
+    events,
+    one_thread,
+    run,
+    series,
+    start,
+    train_here,
+    write_job,
+)
 from worker.trainer.failures import TrainerError
-from worker.trainer.stopping import Leave, Stop, Stopped
+from worker.trainer.stopping import Leave, Stopped
 
 pytestmark = pytest.mark.xdist_group("sft")  # what it trains first serves all
 
@@ -42,35 +50,6 @@ class Inputs(TypedDict):
 
     model: Path
     dataset: Path
-
-
-class StopAfter(Stop):
-    """Asks for a stop, as SIGTERM would, once a step was told."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        super().__init__(folder)
-        self.step = step
-
-    @property
-    def asked(self) -> bool:
-        return any(event["step"] == self.step for event in events(self._file.parent, "metrics"))
-
-    @asked.setter
-    def asked(self, _value: bool) -> None: ...
-
-
-def train(folder: Path, stop: Stop | None = None) -> None:
-    import torch
-
-    from worker.trainer.recipes import sft
-
-    torch.set_num_threads(1)
-    job = TrainerJob.model_validate_json((folder / "spec.json").read_bytes())
-    emitter = Emitter(folder)
-    try:
-        sft.train(job, folder=folder, emitter=emitter, stop=stop or Stop(folder))
-    finally:
-        emitter.close()
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +140,7 @@ def test_killed_at_a_random_step_it_goes_on_bit_for_bit(
         time.sleep(0.002)
     process.kill()
     assert process.wait() != EXIT_DONE, "the run was over before it could be killed"
-    train(folder)
+    train_here(folder)
     resumed = [e["step"] for e in events(folder, "phase") if e["values"]["phase"] == "resumed"]
     assert 7 <= resumed[0] < 40
     for name in FIGURES:
@@ -178,7 +157,7 @@ def test_the_exported_script_has_the_runs_losses_bit_for_bit(
 def test_the_script_of_a_packed_run_has_its_losses_too(tmp_path: Path, inputs: Inputs) -> None:
     packed = {**CONFIG["training"], "packing": True, "max_steps": 6, "batch_size": 2}
     folder = write_job(tmp_path / "job", {**CONFIG, "training": packed}, **inputs)
-    train(folder)
+    train_here(folder)
     job = TrainerJob.model_validate_json((folder / "spec.json").read_bytes())
     assert script_losses(tmp_path, job, inputs) == run_losses(folder)
 
@@ -207,10 +186,10 @@ def test_a_paused_run_goes_on_as_if_nothing_had_happened(
     folder = write_job(tmp_path, CONFIG, **inputs)
     (folder / "stop.json").write_text('{"mode": "pause"}')
     with pytest.raises(Stopped) as stopped:
-        train(folder, StopAfter(folder, 12))
+        train_here(folder, StopAfter(folder, 12))
     assert stopped.value.mode is Leave.PAUSE
     assert (folder / "checkpoints/step-12").is_dir()
-    train(folder)
+    train_here(folder)
     assert {n: series(folder, n) for n in FIGURES} == {n: series(whole, n) for n in FIGURES}
 
 
@@ -220,7 +199,7 @@ def test_stopped_and_kept_it_leaves_an_adapter_and_a_summary(
     folder = write_job(tmp_path, CONFIG, **inputs)
     (folder / "stop.json").write_text('{"mode": "save"}')
     with pytest.raises(Stopped):
-        train(folder, StopAfter(folder, 5))
+        train_here(folder, StopAfter(folder, 5))
     assert (folder / "adapter/adapter_model.safetensors").is_file()
     report = json.loads((folder / "report.json").read_text())
     assert (report["step"], report["n"], report["metrics"]) == (5, 0, {})
@@ -231,9 +210,9 @@ def test_a_fresh_start_ignores_checkpoints_and_voids_the_old_curve(
 ) -> None:
     short = {**CONFIG["training"], "max_steps": 7}
     folder = write_job(tmp_path, {**CONFIG, "training": short}, **inputs)
-    train(folder)
+    train_here(folder)
     write_job(tmp_path, {**CONFIG, "training": short}, **inputs, fresh=True)
-    train(folder)
+    train_here(folder)
     resumed = [e["step"] for e in events(folder, "phase") if e["values"]["phase"] == "resumed"]
     assert resumed == [0]
 
@@ -242,9 +221,9 @@ def test_a_checkpoint_of_other_settings_is_not_used_and_that_is_said(
     tmp_path: Path, inputs: Inputs
 ) -> None:
     short = {**CONFIG["training"], "max_steps": 7}
-    train(write_job(tmp_path, {**CONFIG, "training": short}, **inputs))
+    train_here(write_job(tmp_path, {**CONFIG, "training": short}, **inputs))
     write_job(tmp_path, {**CONFIG, "training": short, "adapter": {"rank": 2}}, **inputs)
-    train(tmp_path)
+    train_here(tmp_path)
     assert events(tmp_path, "alert")[-1]["values"]["code"] == "checkpoint_does_not_fit"
 
 
@@ -254,7 +233,7 @@ def test_without_a_better_validation_it_stops_and_keeps_the_best(
     bad = {**CONFIG["training"], "learning_rate": 0.5}
     plan = {"every_steps": 2, "early_stopping_patience": 2}
     folder = write_job(tmp_path, {**CONFIG, "training": bad, "evaluation": plan}, **inputs)
-    train(folder)
+    train_here(folder)
     validation = {s: loss for s, loss in series(folder, "eval/loss").items() if s}
     best_step = min(validation, key=validation.__getitem__)
     assert max(validation) == best_step + 4 < 40
@@ -268,7 +247,7 @@ def test_nothing_held_out_leaves_a_report_without_scores(tmp_path: Path, inputs:
     short = {**CONFIG["training"], "max_steps": 3}
     none = {"validation_fraction": 0}
     folder = write_job(tmp_path, {**CONFIG, "training": short, "data": none}, **inputs)
-    train(folder)
+    train_here(folder)
     report = json.loads((folder / "report.json").read_text())
     assert (report["n"], report["metrics"], series(folder, "eval/loss")) == (0, {}, {})
 
@@ -286,7 +265,7 @@ def test_a_rate_that_is_far_too_high_fails_as_diverged(tmp_path: Path, inputs: I
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     folder = write_job(tmp_path / "job", CONFIG, model=broken, dataset=inputs["dataset"])
     with pytest.raises(TrainerError) as caught:
-        train(folder)
+        train_here(folder)
     assert caught.value.kind is FailureKind.DIVERGED
     assert series(folder, "train/loss") == {1: None}
 
@@ -296,7 +275,7 @@ def test_examples_that_are_all_too_long_fail_as_bad_dataset(tmp_path: Path, inpu
     dataset = write_rows(tmp_path / "rows", [{"messages": turns}] * 3)
     folder = write_job(tmp_path / "job", CONFIG, model=inputs["model"], dataset=dataset)
     with pytest.raises(TrainerError, match="none of the 2 examples") as caught:
-        train(folder)
+        train_here(folder)
     assert caught.value.kind is FailureKind.BAD_DATASET
 
 
@@ -311,5 +290,5 @@ def test_a_model_without_one_of_its_files_is_unavailable(
             (partial / path.name).write_bytes(path.read_bytes())
     folder = write_job(tmp_path / "job", CONFIG, model=partial, dataset=inputs["dataset"])
     with pytest.raises(TrainerError) as caught:
-        train(folder)
+        train_here(folder)
     assert caught.value.kind is FailureKind.MODEL_UNAVAILABLE

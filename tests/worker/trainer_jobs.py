@@ -1,5 +1,6 @@
 """Builds job folders and runs the trainer on them, as the shepherd does but with nothing around."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -10,6 +11,8 @@ from typing import Any, NamedTuple
 
 from app.runs.spec import TrainerJob
 from tests.fixtures.tiny_model import make_model, rows, write_rows
+from worker.trainer.emitter import Emitter
+from worker.trainer.stopping import Stop
 
 
 class Inputs(NamedTuple):
@@ -93,3 +96,32 @@ def series(folder: Path, name: str) -> dict[int, Any]:
         for event in events(folder, "metrics")
         if name in event["values"]
     }
+
+
+class StopAfter(Stop):
+    """Asks for a stop, as SIGTERM would, once a step was told."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        super().__init__(folder)
+        self.step = step
+
+    @property
+    def asked(self) -> bool:
+        return any(event["step"] == self.step for event in events(self._file.parent, "metrics"))
+
+    @asked.setter
+    def asked(self, _value: bool) -> None: ...
+
+
+def train_here(folder: Path, stop: Stop | None = None) -> None:
+    """Train a folder's job in this process, by the recipe of its objective."""
+    import torch
+
+    torch.set_num_threads(1)
+    job = TrainerJob.model_validate_json((folder / "spec.json").read_bytes())
+    recipe = importlib.import_module(f"worker.trainer.recipes.{job.run.config.objective.value}")
+    emitter = Emitter(folder)
+    try:
+        recipe.train(job, folder=folder, emitter=emitter, stop=stop or Stop(folder))
+    finally:
+        emitter.close()

@@ -16,7 +16,7 @@ from app.preflights.service import View
 from app.runs.trying import Mode
 from web.forms import Form, flat, with_error
 from web.htmx import HtmxDep, Toast, redirect
-from web.pages import new_run
+from web.pages import new_run, run_setup
 from web.pages.new_run import PostedForm
 from web.pages.preflight_view import Place, Result, result_of
 from web.rendering import render
@@ -49,11 +49,11 @@ def try_it(
             made = service.create(session, actor=actor, request=request, mode=mode)
     except AppError as error:
         form = with_error(Form(values=flat(posted)), new_run.at_fields(error))
-        drawn = new_run.setup_of(session, actor, choice, form)
+        drawn = run_setup.setup_of(session, actor, choice, form)
         return render(new_run.answer(drawn, htmx), shell, status=error.status)
     if not htmx.wants_fragment:
         return redirect(f"/preflights/{made.id}")
-    return render(new_run.setup_of(session, actor, new_run.tried(choice, made.id)), shell)
+    return render(run_setup.setup_of(session, actor, new_run.tried(choice, made.id)), shell)
 
 
 @router.get("/preflights/{preflight_id}", name="pages.preflight")

@@ -17,7 +17,7 @@ from app.jobs.history import History
 from app.jobs.models import Job
 from app.runs import service, views
 from app.runs.views import RunView
-from web.pages import run_evaluation, run_view
+from web.pages import run_curves, run_evaluation, run_view
 from web.pages.preflight_view import Result
 from web.pages.run_evaluation import ITEMS_SHOWN, EvaluationCard, Which
 from web.rendering import Page, render
@@ -36,8 +36,8 @@ class RunPage:
     view: RunView
     job: Job
     curves: str
-    main: run_view.Curve
-    rewards: tuple[run_view.Curve, ...]
+    main: run_curves.Curve
+    rewards: tuple[run_curves.Curve, ...]
     marks: str
     past: History
     header: run_view.Header
@@ -71,9 +71,9 @@ def detail(
     page = RunPage(
         view=view,
         job=view.job,
-        curves=run_view.curves_of(view),
-        main=run_view.main_of(view),
-        rewards=run_view.rewards_of(view),
+        curves=run_curves.curves_of(view),
+        main=run_curves.main_of(view),
+        rewards=run_curves.rewards_of(view),
         marks=run_view.marks_of(session, settings, view),
         past=run_view.past_of(session, view),
         header=run_view.header_of(actor, view),

@@ -19,7 +19,6 @@ from app.kit.clock import utc_now
 from app.metrics import service as metrics
 from app.preflights import service as preflights
 from app.runs import presets, views
-from app.runs.spec import Objective
 from app.runs.views import Checkpoint, RunView
 from app.settings import Settings
 from web.filters import plain
@@ -359,43 +358,3 @@ def marks_of(session: Session, settings: Settings, view: RunView) -> str:
         title = str(view.failure.get("title", "failed")).lower()
         marks.append({"step": view.job.step, "label": title, "colour": "bad"})
     return json.dumps(marks)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A figure that both steps and validations tell: its name behind train/ and eval/."""
-
-    title: str
-    name: str
-    format: str
-
-
-_ACCURACIES = Curve("Better answer's reward higher", "rewards/accuracies", "share")
-_MARGINS = Curve("Reward margin", "rewards/margins", "number")
-_REWARDS: dict[Objective, tuple[Curve, ...]] = {
-    Objective.DPO: (_ACCURACIES, _MARGINS),
-    Objective.ORPO: (_ACCURACIES, Curve("Loss of the better answer", "nll_loss", "loss")),
-    Objective.KTO: (_MARGINS, Curve("Divergence (KL)", "kl", "number")),
-    Objective.GRPO: (
-        Curve("Loss", "loss", "loss"),
-        Curve("Length of answers, tokens", "completions/mean_length", "number"),
-    ),
-}
-
-
-def main_of(view: RunView) -> Curve:
-    """Return the curve that says how far a run is: its loss, or what its answers are worth."""
-    if view.spec.config.objective is Objective.GRPO:
-        return Curve("Reward", "reward", "number")
-    return Curve("Loss", "loss", "loss")
-
-
-def rewards_of(view: RunView) -> tuple[Curve, ...]:
-    """Return the curves that belong to what the run learns by, beside its loss."""
-    return _REWARDS.get(view.spec.config.objective, ())
-
-
-def curves_of(view: RunView) -> str:
-    """Return what the charts draw, as ``data-runs`` wants it."""
-    run = {"id": view.run.id, "job": view.job.id, "label": view.run.name, "name": view.run.name}
-    return json.dumps([{**run, "total": view.job.total_steps}])

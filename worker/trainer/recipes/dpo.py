@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch.nn.functional import logsigmoid
 
-from app.runs.spec import Preference, RunConfig, TrainerJob
+from app.runs.parts import Preference
+from app.runs.spec import RunConfig, TrainerJob
 from worker.trainer import plan as planning
 from worker.trainer import results
 from worker.trainer.emitter import Emitter
