@@ -8,10 +8,10 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from app.evaluations.models import Evaluation, EvaluationItem
+from app.evaluations.scoring import VERDICTS
 
 # Runs stand above evaluations, so their table is named here and not imported.
 _RUNS = table("runs", column("id"), column("job_id"), column("summary", JSONB))
-EXACT = "exact_match"
 
 
 def run_of_job(session: Session, job_id: str) -> str | None:
@@ -58,8 +58,10 @@ def count_items(session: Session, evaluation_id: str, *, which: str | None) -> i
 
 
 def _chosen(evaluation_id: str, which: str | None) -> list[ColumnElement[bool]]:
-    base = EvaluationItem.base_scores[EXACT].as_float()
-    tuned = EvaluationItem.tuned_scores[EXACT].as_float()
+    base, tuned = (
+        func.coalesce(*(scores[name].as_float() for name in VERDICTS))
+        for scores in (EvaluationItem.base_scores, EvaluationItem.tuned_scores)
+    )
     conditions = {
         "gained": [base < tuned],
         "lost": [base > tuned],

@@ -7,12 +7,15 @@ what ``rouge_score`` gives without its stemmer. Knows neither models nor files.
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _WORDS = re.compile(r"[a-z0-9]+")
 METRICS = ("exact_match", "token_f1", "rouge_l")
+# Measures that say of an item whether it was done right, 1 or 0: an answer, or a better one picked.
+VERDICTS = ("exact_match", "reward_accuracy")
 
 
 def scores(answer: str, expected: str) -> dict[str, float]:
@@ -22,6 +25,11 @@ def scores(answer: str, expected: str) -> dict[str, float]:
         "token_f1": token_f1(answer, expected),
         "rouge_l": rouge_l(answer, expected),
     }
+
+
+def verdict(scores: Mapping[str, Any]) -> bool | None:
+    """Return whether an item was done right, by the first measure that says so; None if none."""
+    return next((scores[name] == 1 for name in VERDICTS if scores.get(name) is not None), None)
 
 
 def normalise(text: str) -> str:

@@ -115,7 +115,7 @@ def of_runs(session: Session, *, run_ids: Sequence[str]) -> Sequence[Evaluation]
 def items(
     session: Session, *, evaluation_id: str, page: PageRequest, which: str | None = None
 ) -> Page[EvaluationItem]:
-    """Return items in order; ``which``: ``gained``, ``lost``, ``wrong`` (exact match) or all."""
+    """Return items in order; ``which``: ``gained``, ``lost``, ``wrong`` or all."""
     get(session, evaluation_id=evaluation_id)
     position = page.position(int)
     found = repository.items(

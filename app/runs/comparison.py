@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from app.evaluations import scoring
 from app.runs import paired, presets
 from app.runs.spec import RunSpec
 
 BASE = "base"
-EXACT = "exact_match"
 MOST_FLIPPED = 200
 LABELS = "ABCDEFGH"
 
@@ -344,7 +344,7 @@ def _flipped(run_ids: Sequence[str], answers: Mapping[str, Answers]) -> list[Fli
 
 
 def _right(scores: Mapping[str, Any]) -> bool:
-    return scores.get(EXACT) == 1
+    return scoring.verdict(scores) is True
 
 
 def _other_rows(runs: Sequence[Subject]) -> Iterator[str]:

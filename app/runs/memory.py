@@ -146,7 +146,8 @@ def _activations(config: RunConfig, facts: ModelFacts, device_kind: str, tokens:
     layer = 14 * hidden + 4 * inner  # of a token, while the layer's backward pass is made
     if not _is_unsloth(config, facts, device_kind):
         kept = hidden * facts.layers + layer if twice else layer * facts.layers
-        return tokens * (kept * size + facts.vocabulary * 8)
+        logits = facts.vocabulary * 8 if KINDS[config.objective].writes else 0
+        return tokens * (kept * size + logits)
     # It moves a layer's input to the machine's memory, and takes the logits a few at a time.
     kept = layer if twice else (9 * hidden + 2 * inner) * facts.layers + 5 * hidden + 2 * inner
     logits = min(tokens, UNSLOTH_LOGITS) * facts.vocabulary * 4

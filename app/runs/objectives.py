@@ -20,17 +20,19 @@ class Kind:
     """An objective as people choose it.
 
     ``takes`` says which rows; ``sequences`` how many a row of a batch becomes; ``rate`` is the
-    share of the learning rate that suits supervised fine-tuning; ``settings`` are the fields and
-    parts of the config that it alone reads; ``figures`` are those of a validation by which runs can
-    be compared, with which end is better.
+    share of the learning rate that suits supervised fine-tuning; ``writes`` whether what it leaves
+    answers in words; ``settings`` are the fields and parts of the config that it alone reads;
+    ``figures`` are those of a validation by which runs can be compared, with which end is better.
     """
 
     title: str
+    short: str
     text: str
     takes: tuple[Rows, ...]
     sequences: int = 1
     rate: float = 1.0
     needs_before: bool = False  # the model as it was before training
+    writes: bool = True
     settings: tuple[str, ...] = ()
     figures: Mapping[str, Goal] = field(default_factory=dict[str, Goal])
 
@@ -46,12 +48,14 @@ _PAIRS: Mapping[str, Goal] = {
 KINDS: Mapping[Objective, Kind] = {
     Objective.SFT: Kind(
         "Supervised fine-tuning (SFT)",
+        "SFT",
         "Learns to answer as the dataset's assistant does.",
         ("conversations",),
         figures={**_LOSS, "eval/perplexity": "min"},
     ),
     Objective.DPO: Kind(
         "Direct preference optimization (DPO)",
+        "DPO",
         "Learns from pairs which of two answers is better, held to what the model was.",
         ("pairs",),
         sequences=2,
@@ -62,6 +66,7 @@ KINDS: Mapping[Objective, Kind] = {
     ),
     Objective.ORPO: Kind(
         "Odds ratio preference optimization (ORPO)",
+        "ORPO",
         "Learns the better answer of each pair and away from the worse one, in one go.",
         ("pairs",),
         sequences=2,
@@ -71,6 +76,7 @@ KINDS: Mapping[Objective, Kind] = {
     ),
     Objective.KTO: Kind(
         "Kahneman-Tversky optimization (KTO)",
+        "KTO",
         "Learns from single answers that are good or bad; pairs serve too.",
         ("judged", "pairs"),
         rate=0.05,
@@ -82,15 +88,28 @@ KINDS: Mapping[Objective, Kind] = {
         ),
         figures={**_LOSS, "eval/rewards/margins": "max"},
     ),
+    Objective.REWARD: Kind(
+        "Reward model",
+        "Reward model",
+        "Learns to tell better answers from worse ones: gives each a number, and writes none.",
+        ("pairs",),
+        sequences=2,
+        rate=0.5,
+        writes=False,
+        figures={**_LOSS, "eval/accuracy": "max", "eval/margin": "max"},
+    ),
     Objective.GRPO: Kind(
         "Reinforcement by rewards (GRPO)",
+        "GRPO",
         "Tries several answers to each prompt and learns from those that are worth more.",
         ("conversations",),
         rate=0.05,
         settings=("sampling.", "rewards."),
         figures={**_LOSS, "eval/reward": "max"},
     ),
-    Objective.SIMULATED: Kind("Simulated", "Trains nothing; for tests.", (), figures=_LOSS),
+    Objective.SIMULATED: Kind(
+        "Simulated", "Simulated", "Trains nothing; for tests.", (), figures=_LOSS
+    ),
 }
 
 

@@ -32,6 +32,7 @@ LONGEST = 2048
 ONCE = {
     Objective.DPO: "Preferences are learned fast; more than once overfits.",
     Objective.KTO: "Preferences are learned fast; more than once overfits.",
+    Objective.REWARD: "Preferences are learned fast; more than once overfits.",
     Objective.GRPO: "Each prompt once, answered several times.",
 }
 CHOSEN = "You chose this."

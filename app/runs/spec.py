@@ -32,6 +32,7 @@ class Objective(StrEnum):
     DPO = "dpo"
     ORPO = "orpo"
     KTO = "kto"
+    REWARD = "reward"
     GRPO = "grpo"
     SIMULATED = "simulated"
 

@@ -19,6 +19,7 @@ from app.jobs.state import JobStatus
 from app.kit.storage import job_folder
 from app.runs import engines, repository
 from app.runs.models import Run
+from app.runs.objectives import KINDS
 from app.runs.repository import RunRow
 from app.runs.spec import Objective, RunSpec
 from app.settings import Settings
@@ -53,7 +54,7 @@ class RunView:
         name = name if config.method == "full" else f"{name} r{config.adapter.rank}"
         if config.objective in (Objective.SFT, Objective.SIMULATED):
             return name
-        return f"{config.objective.value.upper()} with {name}"
+        return f"{KINDS[config.objective].short} with {name}"
 
     @property
     def status(self) -> JobStatus:

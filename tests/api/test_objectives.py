@@ -31,7 +31,7 @@ def test_left_out_it_follows_from_the_rows(
     assert "The dataset holds" in run["reasons"]["objective"]
 
 
-@pytest.mark.parametrize("objective", ["orpo", "kto"])
+@pytest.mark.parametrize("objective", ["orpo", "kto", "reward"])
 def test_another_that_takes_the_rows_is_taken(
     client: Client, session: Session, objective: str
 ) -> None:
@@ -46,7 +46,7 @@ def test_another_that_takes_the_rows_is_taken(
     [
         ("conversations", "dpo", ["conversations", "sft or grpo"]),
         ("pairs", "grpo", ["pairs of answers"]),
-        ("pairs", "sft", ["pairs of answers", "dpo or orpo or kto"]),
+        ("pairs", "sft", ["pairs of answers", "dpo or orpo or kto or reward"]),
         ("judged", "dpo", ["good or bad", "kto"]),
         ("judged", "orpo", ["kto"]),
     ],
@@ -124,11 +124,11 @@ def test_preferences_take_a_share_of_the_learning_rate(client: Client, session: 
         objective: client.post(RUNS, json=body(session, "pairs", objective=objective)).json()[
             "spec"
         ]["config"]["training"]["learning_rate"]
-        for objective in ("dpo", "orpo")
+        for objective in ("dpo", "orpo", "reward")
     }
     sft = client.post(RUNS, json=body(session, "conversations")).json()
     plain = sft["spec"]["config"]["training"]["learning_rate"]
-    assert rates == pytest.approx({"dpo": plain / 20, "orpo": plain / 4})
+    assert rates == pytest.approx({"dpo": plain / 20, "orpo": plain / 4, "reward": plain / 2})
 
 
 def test_a_step_of_rewards_has_whole_groups(client: Client, session: Session) -> None:

@@ -78,7 +78,7 @@ def test_two_ranks_have_the_losses_of_one(tmp_path: Path, inputs: Inputs, alone:
     assert (folder / "adapter" / "adapter_model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("objective", ["dpo", "kto"])
+@pytest.mark.parametrize("objective", ["dpo", "kto", "reward"])
 def test_two_ranks_learn_preferences_as_one_does(
     tmp_path: Path, inputs: Inputs, objective: str
 ) -> None:

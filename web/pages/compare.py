@@ -76,6 +76,7 @@ class ComparePage:
     rows: tuple[Row, ...]
     pairs: tuple[Pair, ...]
     pairs_left_out: int
+    deciding: str
     detectable: tuple[int, str] | None
     curves: str
     differing: tuple[ConfigRow, ...]
@@ -162,6 +163,7 @@ def _page(
         rows=compare_view.rows_of(comparison, against=against),
         pairs=pairs,
         pairs_left_out=left_out,
+        deciding=compare_view.deciding_of(comparison),
         detectable=compare_view.detectable_of(comparison, against=against),
         curves=compare_view.curves_of(chips),
         differing=compare_view.settings_of(comparison.config_differences, ids),

@@ -24,7 +24,7 @@ from app.runs.comparison import (
 from app.runs.views import RunView
 from web import svg, words
 from web.filters import plain
-from web.pages.measures import Measure, Reading, in_order, measure_of, reading
+from web.pages.measures import Measure, Reading, deciding, in_order, measure_of, reading
 from web.pages.run_evaluation import prompt_of
 
 ANSWERS_SHOWN = 5
@@ -66,7 +66,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Pair:
-    """How one run differs from another in exact match."""
+    """How one run differs from another in the deciding measure."""
 
     over: Chip
     under: Chip
@@ -193,8 +193,8 @@ def _cell(
 def pairs_of(
     comparison: Comparison, chips: Sequence[Chip], *, against: str
 ) -> tuple[tuple[Pair, ...], int]:
-    """Return the runs against each other in exact match, and how many pairs are left out."""
-    metric = next((one for one in comparison.evaluations if one.metric == "exact_match"), None)
+    """Return the runs against each other by what decides, and how many pairs are left out."""
+    metric = _deciding(comparison)
     if metric is None:
         return (), 0
     chip = {one.run.id: one for one in chips}
@@ -203,10 +203,22 @@ def pairs_of(
         between = [one for one in between if against in (one.a, one.b)]
     plot = svg.intervals([(one.low, one.difference, one.high) for one in between])
     pairs = tuple(
-        _pair(one, chip, place, plot.zero)
+        _pair(one, chip, place, measure_of(metric.metric), plot.zero)
         for one, place in zip(between, plot.intervals, strict=True)
     )
     return pairs[:_PAIRS_SHOWN], max(0, len(pairs) - _PAIRS_SHOWN)
+
+
+def deciding_of(comparison: Comparison) -> str:
+    """Return the name of what calls an item right or wrong, as it stands in a sentence."""
+    metric = _deciding(comparison)
+    return measure_of(metric.metric).title.lower() if metric else ""
+
+
+def _deciding(comparison: Comparison) -> ComparedMetric | None:
+    by_name = {one.metric: one for one in comparison.evaluations}
+    measure = deciding(by_name)
+    return by_name[measure.name] if measure else None
 
 
 def _upright(one: Paired) -> Paired:
@@ -217,8 +229,9 @@ def _upright(one: Paired) -> Paired:
     return replace(one, a=one.b, b=one.a, **turned)
 
 
-def _pair(one: Paired, chip: Mapping[str, Chip], place: svg.Interval, zero: float | None) -> Pair:
-    measure = measure_of("exact_match")
+def _pair(
+    one: Paired, chip: Mapping[str, Chip], place: svg.Interval, measure: Measure, zero: float | None
+) -> Pair:
     p = one.p_value
     shown = "" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.2g}"  # noqa: PLR2004
     return Pair(
@@ -235,8 +248,8 @@ def _pair(one: Paired, chip: Mapping[str, Chip], place: svg.Interval, zero: floa
 
 
 def detectable_of(comparison: Comparison, *, against: str) -> tuple[int, str] | None:
-    """Return how many examples there are and the smallest difference they show in exact match."""
-    metric = next((one for one in comparison.evaluations if one.metric == "exact_match"), None)
+    """Return how many examples there are and the smallest difference that they can show."""
+    metric = _deciding(comparison)
     known = [
         one.detectable
         for one in (metric.paired if metric else [])

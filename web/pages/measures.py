@@ -4,10 +4,11 @@ A difference counts as one only where its interval does not contain 0; else the 
 difference found", never "same".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.evaluations.scoring import VERDICTS
 from web import svg
 from web.filters import DASH, percent, signed
 
@@ -40,6 +41,8 @@ MEASURES = (
     Measure("token_f1", "Token F1", "words shared with the expected answer", is_share=True),
     Measure("rouge_l", "ROUGE-L", "longest common run of words", is_share=True),
     Measure("preference_accuracy", "Prefers the better", "finds it likelier", is_share=True),
+    Measure("reward_accuracy", "Reward accuracy", "better answer valued higher", is_share=True),
+    Measure("reward_margin", "Reward margin", "better answer over the worse", digits=2),
     Measure("loss", "Loss", "per trained token, lower is better"),
     Measure("perplexity", "Perplexity", "lower is better", digits=2),
 )
@@ -116,10 +119,16 @@ def _row(name: str, values: Mapping[str, Any]) -> EvaluationRow:
     )
 
 
+def deciding(names: Collection[str]) -> Measure | None:
+    """Return the measure that calls an item right or wrong, of those that were taken."""
+    return next((measure_of(name) for name in VERDICTS if name in names), None)
+
+
 def resolution(metrics: Mapping[str, Any]) -> str | None:
-    """Say how small a difference in exact match this set can tell, by its interval's half width."""
-    between = metrics.get("exact_match", {}).get("difference", {})
+    """Say how well a difference in the deciding measure is known, by its interval's half width."""
+    measure = deciding(metrics)
+    between = metrics[measure.name].get("difference", {}) if measure else {}
     low, high = between.get("low"), between.get("high")
-    if low is None or high is None or high <= low:
+    if measure is None or low is None or high is None or high <= low:
         return None
-    return f"{(high - low) * 50:.1f} points"
+    return f"{measure.title.lower()} is known to about ± {(high - low) * 50:.1f} points"

@@ -9,12 +9,15 @@ from web import filters
 # Which measure stands for the run: the first of these that was measured.
 HEADLINES: Mapping[str, str] = {
     "preference_accuracy": "Prefers the better",
+    "reward_accuracy": "Reward accuracy",
     "exact_match": "Exact match",
     "token_f1": "Token F1",
     "rouge_l": "ROUGE-L",
     "loss": "Loss",
 }
-_SHARES = frozenset({"preference_accuracy", "exact_match", "token_f1", "rouge_l"})
+_SHARES = frozenset(
+    {"preference_accuracy", "reward_accuracy", "exact_match", "token_f1", "rouge_l"}
+)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ _REWARDS: dict[Objective, tuple[Curve, ...]] = {
     Objective.DPO: (_ACCURACIES, _MARGINS),
     Objective.ORPO: (_ACCURACIES, Curve("Loss of the better answer", "nll_loss", "loss")),
     Objective.KTO: (_MARGINS, Curve("Divergence (KL)", "kl", "number")),
+    Objective.REWARD: (
+        Curve("Better answer's reward higher", "accuracy", "share"),
+        Curve("Reward margin", "margin", "number"),
+    ),
     Objective.GRPO: (
         Curve("Loss", "loss", "loss"),
         Curve("Length of answers, tokens", "completions/mean_length", "number"),

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from sqlalchemy.orm import Session
 
+from app.evaluations import scoring
 from app.evaluations import service as evaluations
 from app.evaluations.models import Evaluation, EvaluationItem
 from app.jobs.state import JobStatus
@@ -147,10 +148,9 @@ def prompt_of(messages: Sequence[Any]) -> tuple[tuple[str, str], ...]:
 
 
 def _answer(who: str, expected: str, output: str, scores: Mapping[str, Any]) -> Answer:
-    right = scores.get("exact_match")
     return Answer(
         who,
         words.compared(expected, output),
-        None if right is None else bool(right),
+        scoring.verdict(scores),
         {name: value for name, value in scores.items() if isinstance(value, int | float)},
     )

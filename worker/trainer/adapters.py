@@ -19,6 +19,7 @@ from app.basemodels.facts import shape_of
 from app.jobs.state import FailureKind
 from app.runs import engines
 from app.runs.spec import Adapter, RunConfig
+from worker.trainer import heads
 from worker.trainer.failures import TrainerError
 
 ALL_LINEAR = "all-linear"
@@ -71,7 +72,7 @@ def lora(adapter: Adapter, model: Any, *, whole: list[str]) -> LoraConfig:
         use_rslora=adapter.use_rslora,
         init_lora_weights="pissa" if adapter.init == "pissa" else True,
         bias="none",
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS" if heads.is_valuing(model) else "CAUSAL_LM",
     )
 
 

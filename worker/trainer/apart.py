@@ -223,6 +223,8 @@ def _at_once(heads: Heads, sums: torch.Tensor, longest: int, manner: Manner) -> 
 def keeps_apart(model: Any, form: Callable[[Sequence[Sequence[int]]], dict[str, Any]]) -> bool:
     """Tell whether an example's logits stay when the one before it in its row is another.
 
+    Of a model without a vocabulary, its last states.
+
     ``form`` makes a batch of examples' ids, on the model's device. Whatever keeps a model from
     taking such a batch keeps it from rows of several examples too.
     """
@@ -236,7 +238,7 @@ def keeps_apart(model: Any, form: Callable[[Sequence[Sequence[int]]], dict[str, 
     try:
         with torch.no_grad():
             one, two = (
-                model(**form([before, last]), use_cache=False).logits[0, -_LENGTH:].float()
+                _told(model(**form([before, last]), use_cache=False))[0, -_LENGTH:].float()
                 for before in (first, other)
             )
     except (TypeError, ValueError, NotImplementedError, RuntimeError) as error:
@@ -247,6 +249,10 @@ def keeps_apart(model: Any, form: Callable[[Sequence[Sequence[int]]], dict[str, 
         model.train(was_training)
     size_of = (one - one.mean(-1, keepdim=True)).norm()
     return bool((one - two).norm() <= _NOISE.get(table.dtype, _NOISE_16) * size_of)
+
+
+def _told(output: Any) -> torch.Tensor:
+    return output.logits if "logits" in output else output.last_hidden_state
 
 
 def use(model: Any) -> bool:

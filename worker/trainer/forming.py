@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from worker.trainer import apart, packing
+from worker.trainer import apart, heads, packing
 from worker.trainer.data import IGNORED, Encoded
 
 Collate = Callable[[Sequence[packing.Row]], dict[str, Any]]
@@ -38,6 +38,8 @@ def form_of(model: Any, *, engine: str, pad: int, device: str) -> Form:
         text = "Batches have no padding; Unsloth keeps their examples apart."
         return Form("flat", packing.flat, text)
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if heads.is_valuing(bare):
+        bare = heads.reader(bare)
     before = bare.config._attn_implementation  # noqa: SLF001  # transformers has no other name
     if apart.use(bare) and apart.keeps_apart(bare, _tried(packing.by_lengths, device)):
         text = "Batches have no padding; attention goes by each example's length."

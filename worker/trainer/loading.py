@@ -19,8 +19,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from app.basemodels.facts import Shape, shape_of
 from app.jobs.state import FailureKind
 from app.runs import engines
+from app.runs.objectives import KINDS
 from app.runs.spec import RunConfig, TrainerJob
-from worker.trainer import adapters, determinism, packing
+from worker.trainer import adapters, determinism, heads, packing
 from worker.trainer.failures import TrainerError, classify
 from worker.trainer.forming import Form, form_of
 
@@ -120,6 +121,8 @@ def load(job: TrainerJob) -> Loaded:
         text = f"{folder.name} cannot be loaded: {type(error).__name__}: {error}"
         raise TrainerError(FailureKind.MODEL_UNAVAILABLE, text) from error
     pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
+    if heads.is_valuing(model):
+        heads.settle_pad(model, pad)
     form = form_of(model, engine=choice.engine, pad=pad, device=job.device)
     add_noise(model, config.training.neftune_alpha)
     return Loaded(
@@ -223,16 +226,19 @@ def with_peft(
 
 def read(folder: Path, config: RunConfig, *, device: str, dtype: torch.dtype) -> Any:
     """Return the model as its folder has it, frozen or not."""
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        device_map={"": 0} if device == engines.CUDA else None,
-        quantization_config=quantized(config.quantization, dtype),
-        trust_remote_code=False,
-        use_safetensors=True,
-        local_files_only=True,
-        attn_implementation="sdpa",
-    )
+    how: dict[str, Any] = {
+        "dtype": dtype,
+        "device_map": {"": 0} if device == engines.CUDA else None,
+        "quantization_config": quantized(config.quantization, dtype),
+        "trust_remote_code": False,
+        "use_safetensors": True,
+        "local_files_only": True,
+        "attn_implementation": "sdpa",
+    }
+    if KINDS[config.objective].writes:
+        model = AutoModelForCausalLM.from_pretrained(folder, **how)
+    else:
+        model = heads.read(folder, seed=config.training.seed, **how)
     return model.to(device) if device == engines.MPS else model
 
 
@@ -249,7 +255,7 @@ def _bare(job: TrainerJob, dtype: torch.dtype, tokens: int) -> Any:
 
 
 def quantized(kind: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    """Return how bitsandbytes keeps the frozen weights."""
+    """Return how bitsandbytes keeps the frozen weights; heads stay whole."""
     if kind == "nf4":
         return BitsAndBytesConfig(
             load_in_4bit=True,

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from app.datasets.formats.preference import Side
 from app.jobs.state import FailureKind
 from app.runs.spec import TrainerJob
 from worker.trainer import data, plan
@@ -39,6 +40,10 @@ class HeldOut:
 
     def __iter__(self) -> Iterator[data.Example]:
         return self.source.examples(self.numbers.tolist())
+
+    def of_side(self, side: Side) -> "HeldOut":
+        """Return the same rows with their better or worse answers."""
+        return HeldOut(self.source.of_side(side), self.numbers)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Knows what was measured and where it is written, not how a step is made.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,31 @@ def measure(
     emitter: Emitter,
     stop: Stop,
 ) -> None:
-    """Evaluate base against tuned and write the report; stopped and kept, it has no scores.
+    """Evaluate base against tuned, by their losses and answers, and write the report.
 
     ``encoded`` are the tokens of the rows held out, ``worse`` those of worse answers to them.
     """
+    report_of(
+        lambda: heldout.evaluate(
+            loaded, held_out, encoded, worse=worse, emitter=emitter, stop=stop, step=state.step
+        ),
+        folder=folder,
+        state=state,
+        emitter=emitter,
+    )
+
+
+def report_of(
+    evaluate: Callable[[], tuple[dict[str, Any], list[dict[str, Any]]]],
+    *,
+    folder: Path,
+    state: State,
+    emitter: Emitter,
+) -> None:
+    """Write the report of what ``evaluate`` measures; stopped and kept, it has no scores."""
     emitter.phase("evaluating", step=state.step)
     try:
-        metrics, items = heldout.evaluate(
-            loaded, held_out, encoded, worse=worse, emitter=emitter, stop=stop, step=state.step
-        )
+        metrics, items = evaluate()
     except Stopped as stopped:
         if stopped.mode is Leave.SAVE:
             write_report(folder, metrics={}, items=[], state=state, emitter=emitter)

@@ -64,7 +64,7 @@ def evaluate(
 
         FastLanguageModel.for_inference(loaded.model)
     loaded.model.eval()
-    progress = _Progress(emitter, stop, total=4 * len(asked) + 2 * len(worse), step=step)
+    progress = Progress(emitter, stop, total=4 * len(asked) + 2 * len(worse), step=step)
     losses, answers, prefers = {}, {}, {}
     for who in ("base", "tuned"):
         off = loaded.untrained() if who == "base" else nullcontext()
@@ -105,7 +105,7 @@ def questions(
     return found
 
 
-class _Progress:
+class Progress:
     """Tells how far the evaluation is, and leaves when a stop was asked for."""
 
     def __init__(self, emitter: Emitter, stop: Stop, *, total: int, step: int) -> None:
@@ -113,6 +113,7 @@ class _Progress:
         self._done = self._told = 0
 
     def add(self, count: int) -> None:
+        """Count what was done; raise ``Stopped`` if a stop was asked for."""
         self._stop.check()
         self._done += count
         if self._done - self._told < self._total / 10 and self._done < self._total:
@@ -121,7 +122,7 @@ class _Progress:
         self._emitter.phase("evaluating", step=self._step, done=self._done, total=self._total)
 
 
-def _loss(loaded: Loaded, encoded: Tokens, progress: _Progress) -> float:
+def _loss(loaded: Loaded, encoded: Tokens, progress: Progress) -> float:
     """Return the summed loss of an example's learned tokens."""
     progress.add(1)
     batch = to_device(loaded.collate([[encoded]]), loaded.device)
@@ -129,7 +130,7 @@ def _loss(loaded: Loaded, encoded: Tokens, progress: _Progress) -> float:
     return loaded.model(**batch, num_items_in_batch=one, use_cache=False).loss.item()
 
 
-def _prefers(loaded: Loaded, one: Question, loss: float, progress: _Progress) -> float | None:
+def _prefers(loaded: Loaded, one: Question, loss: float, progress: Progress) -> float | None:
     """Return 1 if the better answer's tokens are the likelier ones in the mean, 0 if not."""
     if one.worse is None:
         return None
@@ -137,7 +138,7 @@ def _prefers(loaded: Loaded, one: Question, loss: float, progress: _Progress) ->
     return float(loss / one.encoded.trained < other)
 
 
-def _answers(loaded: Loaded, asked: Sequence[Question], progress: _Progress) -> list[str]:
+def _answers(loaded: Loaded, asked: Sequence[Question], progress: Progress) -> list[str]:
     """Generate greedily, the shortest prompts first, so that little is padded."""
     prompts = [
         render(loaded.tokenizer, one.prompt, tools=one.example.tools, ask=True) for one in asked
@@ -213,10 +214,11 @@ def _metrics(
         if scored:
             found[name] = (mean(before), mean(after), mean_difference(before, after))
             counts[name] = len(scored)
-    return {name: _metric(name, three, counts[name]) for name, three in found.items()}
+    return {name: metric(name, three, counts[name]) for name, three in found.items()}
 
 
-def _metric(name: str, three: tuple[Estimate, Estimate, Estimate], n: int) -> dict[str, Any]:
+def metric(name: str, three: tuple[Estimate, Estimate, Estimate], n: int) -> dict[str, Any]:
+    """Return a metric as the report has it: base, tuned, their difference, over ``n`` items."""
     base, tuned, difference = (estimate.as_dict() for estimate in three)
     return {
         "base": base,
