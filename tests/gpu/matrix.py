@@ -54,6 +54,7 @@ OBJECTIVES: Mapping[str, dict[str, Any]] = {
     "dpo": {"objective": "dpo", "training": {"packing": False}},
     "orpo": {"objective": "orpo", "training": {"packing": False}},
     "kto": {"objective": "kto", "training": {"packing": False}},
+    "reward": {"objective": "reward", "training": {"packing": False}},
     "grpo": {
         "objective": "grpo",
         "training": {"packing": False, "batch_size": 8, "gradient_accumulation": 4},
@@ -128,47 +129,78 @@ def train(one: Combination, *, model: Path) -> dict[str, Any]:
     return {**found, "refused" if is_refused else "ended": f"{code}: {text}"[:600]}
 
 
-def largest_gap(folder: Path, model: Path) -> float:
-    """Load the result as anybody would; return the largest share by which a loss differs."""
+def plain(folder: Path, model: Path, config: RunConfig) -> Any:
+    """Load the result as anybody would, in the bits in which it was trained."""
     import torch
+    import transformers
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from worker.trainer.data import encode
     from worker.trainer.loading import quantized
-    from worker.trainer.packing import padded, to_device
-    from worker.trainer.sources import of_lines
     from worker.trainer.weights import ADAPTER, MODEL
 
-    job = TrainerJob.model_validate_json((folder / "spec.json").read_bytes())
-    config = job.run.config
-    is_full = config.method == "full"
+    is_full, writes = config.method == "full", objectives.KINDS[config.objective].writes
+    kind = "AutoModelForCausalLM" if writes else "AutoModelForSequenceClassification"
     result = folder / (MODEL if is_full else ADAPTER)
     family = json.loads((model / "config.json").read_text())
     capped = family.get("attn_logit_softcapping")
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = getattr(transformers, kind).from_pretrained(
         result if is_full else model,
         dtype=torch.float32 if is_full else torch.bfloat16,
         device_map={"": 0},
         quantization_config=quantized(config.quantization, torch.bfloat16),
         attn_implementation="eager" if capped else "sdpa",
+        **({} if writes else {"num_labels": 1}),
     )
-    if not is_full:
-        loaded = PeftModel.from_pretrained(loaded, result)
-    loaded.eval()
+    return (loaded if is_full else PeftModel.from_pretrained(loaded, result)).eval()
+
+
+def largest_gap(folder: Path, model: Path) -> float:
+    """Return by which share a figure differs where others load the result, at most.
+
+    The figure is an answer's loss; of a reward model what the better answer is worth over the worse
+    one, as a share of the largest such margin.
+    """
+    import torch
+    from transformers import AutoTokenizer
+
+    from worker.trainer.data import encode
+    from worker.trainer.packing import padded, to_device
+    from worker.trainer.sources import of_lines
+
+    job = TrainerJob.model_validate_json((folder / "spec.json").read_bytes())
+    loaded = plain(folder, model, job.run.config)
     tokenizer = AutoTokenizer.from_pretrained(model)
     source = of_lines(Path(job.dataset_file), form=job.format)
-    source = source if job.format == "messages" else source.of_side("chosen")
-    examples = {one.line: one for one in source.examples(range(len(source)))}
-    gaps = []
-    for line in (folder / "items.jsonl").read_text().splitlines():
-        item = json.loads(line)
-        encoded = encode(tokenizer, examples[item["line"]], assistant_only=True)
-        with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
-            loss = loaded(**to_device(padded([[encoded]], pad=0), "cuda")).loss.item()
-        told = item["tuned_scores"]["loss"]
-        gaps.append(abs(loss - told) / told)
-    return max(gaps, default=math.inf)
+    items = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+
+    def answers(of: Any) -> dict[int, Any]:
+        return {one.line: one for one in of.examples(range(len(of)))}
+
+    def told_by_model(example: Any) -> Any:
+        batch = padded([[encode(tokenizer, example, assistant_only=True)]], pad=0)
+        if writes:
+            return loaded(**to_device(batch, "cuda"))
+        del batch["labels"]
+        return loaded(**to_device(batch, "cuda"))
+
+    writes = objectives.KINDS[job.run.config.objective].writes
+    better = answers(source if job.format == "messages" else source.of_side("chosen"))
+    worse = {} if writes else answers(source.of_side("rejected"))
+    name = "loss" if writes else "reward_margin"
+    told = [item["tuned_scores"][name] for item in items]
+    found = []
+    with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
+        for item in items:
+            line = item["line"]
+            if writes:
+                found.append(told_by_model(better[line]).loss.item())
+            else:
+                one, other = (told_by_model(of[line]).logits.item() for of in (better, worse))
+                found.append(one - other)
+    gaps = [abs(one - other) for one, other in zip(found, told, strict=True)]
+    scale = max((abs(one) for one in told), default=0)
+    shares = [gap / (one if writes else scale) for gap, one in zip(gaps, told, strict=True)]
+    return max(shares, default=math.inf)
 
 
 def verdict(found: dict[str, Any], model: Path) -> bool:

@@ -10,11 +10,12 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from app.jobs.state import EXIT_DONE
+from app.jobs.state import EXIT_STOPPED
 from tests.gpu.throughput import WORK, Figures, events, job, moment, start
 
 STEPS, BOUND = 60, 0.05
@@ -26,6 +27,21 @@ SETTINGS: Mapping[str, dict[str, Any]] = {
 }
 
 
+def train(folder: Path) -> int:
+    """Run to the end of the training, and save without answering what is held out."""
+    (folder / "stop.json").write_text('{"mode": "save"}')
+    process = start(folder)
+    while process.poll() is None and not phases(folder, "evaluating"):
+        time.sleep(0.2)
+    process.terminate()
+    return process.wait()
+
+
+def phases(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Return the events that tell of a phase."""
+    return [one for one in events(folder) if one["values"].get("phase") == name]
+
+
 def measured(name: str, model: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Try and run; return what was predicted and what came of it."""
     fields = dict(settings)
@@ -34,16 +50,15 @@ def measured(name: str, model: Path, settings: Mapping[str, Any]) -> dict[str, A
         training["batch_size"] = fields.pop("batch_size")
     held_out = {"data": {"validation_fraction": 0.1}, "evaluation": {"every_steps": 20}}
     folder = job(name, model, training, fit="check", **held_out, **fields)
-    code = start(folder).wait()
-    if code != EXIT_DONE:
+    code = train(folder)
+    if code != EXIT_STOPPED:
         print((folder / "log.txt").read_text()[-4000:])
         sys.exit(f"{name} ended with {code}")
     predicted = json.loads((folder / "preflight.json").read_text())["trials"][0]["measured"]
     report = json.loads((folder / "report.json").read_text())
     told = events(folder)
     steps = [one for one in told if "train/loss" in one["values"]]
-    tried = next(one for one in told if one["values"].get("phase") == "tried")
-    evaluating = next(one for one in told if one["values"].get("phase") == "evaluating")
+    tried, evaluating = phases(folder, "tried")[0], phases(folder, "evaluating")[0]
     return {
         "peak": {
             "predicted": predicted["used_bytes"],
