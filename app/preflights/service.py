@@ -26,9 +26,10 @@ from app.preflights import repository
 from app.preflights.models import Preflight
 from app.queue import Lane
 from app.runs import planning
+from app.runs.objectives import KINDS
 from app.runs.presets import flat, nested
 from app.runs.schemas import RunRequest
-from app.runs.spec import Objective, RunConfig, RunSpec, TrainerJob
+from app.runs.spec import RunConfig, RunSpec, TrainerJob
 from app.runs.trying import Mode, worded
 from app.settings import Settings
 
@@ -98,8 +99,10 @@ def create(session: Session, *, actor: Actor, request: RunRequest, mode: Mode) -
     require_write(actor)
     plan = planning.planned(session, request)
     spec = plan.spec
-    if spec.config.objective is not Objective.SFT:
-        raise Invalid.field("config.objective", "only sft can be tried on a device; launch it")
+    objective = spec.config.objective
+    if not KINDS[objective].can_be_tried:
+        text = f"{objective.value} cannot be tried on a device; launch it"
+        raise Invalid.field("config.objective", text)
     preflight_id = new_id("pre")
     job = jobs.submit(
         session,

@@ -21,8 +21,9 @@ class Kind:
 
     ``takes`` says which rows; ``sequences`` how many a row of a batch becomes; ``rate`` is the
     share of the learning rate that suits supervised fine-tuning; ``writes`` whether what it leaves
-    answers in words; ``settings`` are the fields and parts of the config that it alone reads;
-    ``figures`` are those of a validation by which runs can be compared, with which end is better.
+    answers in words, ``can_be_tried`` whether a preflight can do its steps; ``settings`` are the
+    fields and parts of the config that it alone reads; ``figures`` are those of a validation by
+    which runs can be compared, with which end is better.
     """
 
     title: str
@@ -33,6 +34,7 @@ class Kind:
     rate: float = 1.0
     needs_before: bool = False  # the model as it was before training
     writes: bool = True
+    can_be_tried: bool = True
     settings: tuple[str, ...] = ()
     figures: Mapping[str, Goal] = field(default_factory=dict[str, Goal])
 
@@ -104,18 +106,24 @@ KINDS: Mapping[Objective, Kind] = {
         "Tries several answers to each prompt and learns from those that are worth more.",
         ("conversations",),
         rate=0.05,
+        can_be_tried=False,
         settings=("sampling.", "rewards."),
         figures={**_LOSS, "eval/reward": "max"},
     ),
     Objective.SIMULATED: Kind(
-        "Simulated", "Simulated", "Trains nothing; for tests.", (), figures=_LOSS
+        "Simulated",
+        "Simulated",
+        "Trains nothing; for tests.",
+        (),
+        can_be_tried=False,
+        figures=_LOSS,
     ),
 }
 
 
 _SPECIAL = ("preference.", "sampling.", "rewards.")  # parts that some objectives read
 _OF_CONVERSATIONS = frozenset(
-    {"training.packing", "training.assistant_only_loss", "training.neftune_alpha", "fit"}
+    {"training.packing", "training.assistant_only_loss", "training.neftune_alpha"}
 )
 _HELD: Mapping[Rows, str] = {
     "conversations": "conversations",
@@ -156,6 +164,8 @@ def reads(objective: Objective, field: str) -> bool:
     """Tell whether a dotted field is read by an objective; of most fields it is."""
     if field in _OF_CONVERSATIONS:
         return objective is Objective.SFT
+    if field == "fit":
+        return KINDS[objective].can_be_tried
     return not field.startswith(_SPECIAL) or field.startswith(KINDS[objective].settings or "-")
 
 
@@ -181,8 +191,8 @@ def _of_answers(config: RunConfig) -> Iterator[tuple[str, str]]:
         yield "training.assistant_only_loss", f"{name} learns the answers only; use true"
     if training.neftune_alpha is not None:
         yield "training.neftune_alpha", f"noise would blur what {name} compares; leave it out"
-    if config.fit != "off":
-        yield "fit", "only sft can be tried before it runs; use off"
+    if config.fit != "off" and not kind.can_be_tried:
+        yield "fit", f"{name} cannot be tried before it runs; use off"
     in_step = training.batch_size * training.gradient_accumulation
     if config.objective is Objective.KTO and in_step < 2:  # noqa: PLR2004  # answers to exchange
         text = "kto compares the answers of a step with each other; use 2 or more"

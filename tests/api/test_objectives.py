@@ -70,7 +70,7 @@ def test_rows_that_it_cannot_learn_from_are_refused_at_the_dataset(
         ("pairs", {"training": {"packing": True}}, "training.packing"),
         ("pairs", {"training": {"assistant_only_loss": False}}, "training.assistant_only_loss"),
         ("pairs", {"training": {"neftune_alpha": 5}}, "training.neftune_alpha"),
-        ("pairs", {"fit": "check"}, "fit"),
+        ("conversations", {"objective": "grpo", "fit": "check"}, "fit"),
         ("pairs", {"preference": {"desirable_weight": 2}}, "preference.desirable_weight"),
         ("conversations", {"preference": {"beta": 0.3}}, "preference.beta"),
         ("pairs", {"preference": {"beta": 0}}, "preference.beta"),

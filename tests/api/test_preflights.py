@@ -104,8 +104,12 @@ def test_what_could_not_be_launched_is_refused_at_its_field(
     assert field in {error["field"] for error in answer.json()["errors"]}
 
 
-def test_a_simulated_run_is_not_tried(client: Client, session: Session) -> None:
-    config = {"objective": "simulated", "simulate": {"steps": 5}}
+@pytest.mark.parametrize(
+    "config", [{"objective": "simulated", "simulate": {"steps": 5}}, {"objective": "grpo"}]
+)
+def test_what_has_no_steps_of_its_rows_is_not_tried(
+    client: Client, session: Session, config: dict[str, Any]
+) -> None:
     answer = client.post(PREFLIGHTS, json=body(session, config=config))
     assert answer.json()["errors"][0]["field"] == "config.objective"
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from app.basemodels.facts import shape_of
 from app.jobs.state import EXIT_CODES, EXIT_DONE, FailureKind
 from app.runs import objectives
-from app.runs.spec import RunConfig, TrainerJob
+from app.runs.spec import Objective, RunConfig, TrainerJob
 from tests.fixtures.preferences import judged, pairs
 from tests.fixtures.tiny_families import FAMILIES, make_family
 from tests.fixtures.tiny_model import rows, write_rows
@@ -65,6 +65,7 @@ OBJECTIVES: Mapping[str, dict[str, Any]] = {
 STEPS, ROWS = 10, 80
 BOUND = 0.01  # of a loss, that 16 bits may change in batches of another shape
 BOUND_OF_EXPERTS = 0.03  # rounding sends a token to another expert
+MORE_OF_VALUES = 0.02  # their head computes in 16 bits, ours in 32
 SECONDS = 280
 
 
@@ -203,7 +204,7 @@ def largest_gap(folder: Path, model: Path) -> float:
     return max(shares, default=math.inf)
 
 
-def verdict(found: dict[str, Any], model: Path) -> bool:
+def verdict(one: Combination, found: dict[str, Any], model: Path) -> bool:
     """Add what plain PEFT finds; tell whether the combination is as it should be."""
     if "refused" in found:
         return True
@@ -217,6 +218,8 @@ def verdict(found: dict[str, Any], model: Path) -> bool:
     found["largest_gap"] = gap
     shape = shape_of(json.loads((model / "config.json").read_text()))
     bound = BOUND_OF_EXPERTS if shape.experts else BOUND
+    if not objectives.KINDS[Objective(one.objective)].writes:
+        bound += MORE_OF_VALUES
     return gap <= bound and len(found["losses"]) == STEPS
 
 
@@ -251,7 +254,7 @@ def main() -> int:
         for objective, method, family in product(chosen.objectives, chosen.methods, chosen.families)
     ]
     for one, found in results(wanted, models, at_once=chosen.at_once):
-        kept = verdict(found, models[one.family])
+        kept = verdict(one, found, models[one.family])
         figures.add(" ".join(one), found, kept=kept)
     return int(figures.broken > 0)
 

@@ -60,6 +60,7 @@ def measured(name: str, model: Path, settings: Mapping[str, Any]) -> dict[str, A
     steps = [one for one in told if "train/loss" in one["values"]]
     tried, evaluating = phases(folder, "tried")[0], phases(folder, "evaluating")[0]
     return {
+        "predicted": predicted,
         "peak": {
             "predicted": predicted["used_bytes"],
             "measured": report["summary"]["peak_memory_bytes"],
@@ -72,7 +73,13 @@ def measured(name: str, model: Path, settings: Mapping[str, Any]) -> dict[str, A
             "predicted": predicted["step_seconds"],
             "measured": (moment(steps[-1]) - moment(steps[9])) / (len(steps) - 10),
         },
-        "first_step_s": moment(steps[0]) - moment(tried),
+        "phases_s": {
+            str(one["values"]["phase"]) + str(one["values"].get("within", "")): moment(one)
+            - moment(tried)
+            for one in told
+            if one["type"] == "phase" and moment(one) > moment(tried)
+        },
+        "steps_s": [round(moment(one) - moment(tried), 2) for one in steps],
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 import pytest
 
 from app.jobs.state import EXIT_CODES, EXIT_DONE, FailureKind
+from tests.fixtures import preferences
 from tests.fixtures.tiny_model import make_model, write_rows
 from tests.worker.trainer_jobs import events, one_thread, run, series, write_job
 
@@ -204,3 +205,24 @@ def test_a_check_ends_the_run_and_names_the_change(
     failure = events(folder, "failure")[-1]["values"]
     assert failure["changes"] == result(folder)["changes"] != {}
     assert not series(folder, "train/loss")
+
+
+@pytest.mark.parametrize("objective", ["dpo", "orpo", "kto", "reward"])
+def test_preferences_are_tried_by_the_steps_that_they_will_make(
+    tmp_path: Path, inputs: Inputs, objective: str
+) -> None:
+    pairs = write_rows(tmp_path / "pairs.jsonl", preferences.pairs(60))
+    training = {**CONFIG["training"], "batch_size": 4, "gradient_accumulation": 2, "max_steps": 12}
+    config = {**CONFIG, "objective": objective, "training": training, "fit": "check"}
+    folder = write_job(
+        tmp_path / "job", config, model=inputs["model"], dataset=pairs, form="preference"
+    )
+    assert run(folder) == EXIT_DONE, (folder / "log.txt").read_text()
+    (trial,) = result(folder)["trials"]
+    measured, losses = trial["measured"], series(folder, "train/loss")
+    assert measured["fits"]
+    assert measured["steps"] == len(losses) == 12
+    assert 0 < measured["step_seconds"] < measured["seconds"]
+    # Two steps of the heaviest batch come before the run's own.
+    assert measured["losses"][2] == pytest.approx(losses[1], rel=0.5)
+    assert len(measured["losses"]) == 14

@@ -1,11 +1,12 @@
 """When a run will end, from the time that a few of its batches took. Pure.
 
-A batch takes a fixed time and one for each of its positions; so many batches as the run has, with
+A step takes a fixed time and one for each of its positions; so many steps as the run has, with
 their own sizes, are summed up. Knows neither torch nor clocks.
 """
 
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
+from typing import Any
 
 from worker.trainer import plan
 
@@ -15,13 +16,13 @@ Positions = Callable[[Sequence[Row]], int]
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of a batch: ``base`` and so much for each position."""
+    """Seconds of a step: ``base`` and so much for each position."""
 
     base: float
     each: float
 
     def of(self, positions: int) -> float:
-        """Return the seconds of a batch of so many positions."""
+        """Return the seconds of a step of so many positions."""
         return self.base + self.each * positions
 
 
@@ -45,8 +46,9 @@ def tokens(row: Row) -> int:
 
 
 def padded(rows: Sequence[Row]) -> int:
-    """Return the positions of a batch whose rows are filled up to the longest."""
-    return len(rows) * max(tokens(row) for row in rows)
+    """Return the positions of a batch whose examples are filled up to the longest."""
+    lengths = [len(example) for row in rows for example in row]
+    return len(lengths) * max(lengths)
 
 
 def unpadded(rows: Sequence[Row]) -> int:
@@ -64,7 +66,7 @@ class Schedule:
     seed: int
 
 
-def batches(rows: Sequence[Row], schedule: Schedule, step: int) -> list[list[Row]]:
+def batches(rows: Sequence[Any], schedule: Schedule, step: int) -> list[list[Any]]:
     """Return the micro-batches of step ``step`` (from 0)."""
     chosen = plan.rows_of_step(
         step, rows=len(rows), rows_in_step=schedule.rows_in_step, seed=schedule.seed
@@ -76,26 +78,31 @@ def batches(rows: Sequence[Row], schedule: Schedule, step: int) -> list[list[Row
     ]
 
 
-def heaviest(rows: Sequence[Row], size: int) -> list[Row]:
-    """Return the largest batch that chance may bring together: the longest rows."""
-    return sorted(rows, key=tokens, reverse=True)[:size]
+def heaviest(rows: Sequence[Row], size: int) -> list[int]:
+    """Return the places of the largest batch that chance may bring together: the longest rows."""
+    return sorted(range(len(rows)), key=lambda place: tokens(rows[place]), reverse=True)[:size]
+
+
+def positions_of_step(
+    rows: Sequence[Row], schedule: Schedule, step: int, positions: Positions
+) -> int:
+    """Return the positions of a step's micro-batches."""
+    return sum(positions(batch) for batch in batches(rows, schedule, step))
 
 
 def seconds_of_steps(
-    rows: Sequence[Row], schedule: Schedule, *, pace: Pace, update: float, positions: Positions
+    rows: Sequence[Row], schedule: Schedule, *, pace: Pace, positions: Positions
 ) -> float:
-    """Return the seconds of all steps; ``update`` are those of the optimizer's part of one.
+    """Return the seconds of all steps.
 
-    The first epoch is summed up batch by batch, the others cost the same but for their order.
+    The first epoch is summed up step by step, the others cost the same but for their order.
     """
     in_epoch = plan.steps_in_epoch(len(rows), schedule.rows_in_step)
     looked = min(schedule.steps, in_epoch)
     found = sum(
-        pace.of(positions(batch))
-        for step in range(looked)
-        for batch in batches(rows, schedule, step)
+        pace.of(positions_of_step(rows, schedule, step, positions)) for step in range(looked)
     )
-    return found * schedule.steps / looked + update * schedule.steps
+    return found * schedule.steps / looked
 
 
 def tokens_of_steps(rows: Sequence[Row], schedule: Schedule) -> float:

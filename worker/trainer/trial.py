@@ -1,7 +1,7 @@
 """One try of a run: ``python -m worker.trainer trial FOLDER``.
 
 Loads what the folder's spec.json asks for, makes the batches that the run will make, and does a few
-real steps: the heaviest batch that chance may bring together twice, then the run's first ones.
+real steps: the heaviest batch that chance may bring together twice, then the run's first steps.
 Writes ``trial.json``: does it fit, peak, pace, and when the run would end. A process of its own, so
 that nothing of one try is left for the next. Exit codes are those of ``app.jobs.state``.
 """
@@ -10,7 +10,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,16 @@ from typing import Any
 import psutil
 
 from app.jobs.state import EXIT_CODES, EXIT_DONE, FailureKind
-from app.runs.spec import Objective, TrainerJob
+from app.runs.spec import TrainerJob
 from worker.trainer import attempt, failures, forecast, peaks
 from worker.trainer.emitter import Emitter
-from worker.trainer.failures import TrainerError
 from worker.trainer.files import write_whole
 from worker.trainer.schedule import timetable
 
 FILE_NAME, ASK_NAME = "trial.json", "ask.json"
-_REAL_BATCHES = 6
-_BUDGET_SECONDS = 20.0  # for the run's own batches; at least two are done
+_FEWEST_STEPS, _MOST_STEPS = 4, 12  # of the run itself, after two of the heaviest batch
+_BUDGET_SECONDS = 20.0  # for all steps, once the fewest are done
+_VALIDATION_BATCHES = 8
 
 
 @dataclass
@@ -42,7 +42,6 @@ class Measured:
     device: str = ""
     engine: str = ""
     step_seconds: float | None = None
-    heaviest_seconds: float | None = None
     tokens_per_second: float | None = None
     load_seconds: float | None = None
     prepare_seconds: float | None = None
@@ -91,10 +90,6 @@ def limit(folder: Path) -> int | None:
 
 def tried(job: TrainerJob, folder: Path, emitter: Emitter, *, limit: int | None) -> Measured:
     """Return what a few steps of the job cost. Raises what the run itself would raise."""
-    objective = job.run.config.objective
-    if objective is not Objective.SFT:
-        text = f"only sft can be tried before it runs, not {objective}; set fit to off"
-        raise TrainerError(FailureKind.INTERNAL, text)
     attempt.import_unsloth(job)
     from worker.trainer.loading import load
 
@@ -147,18 +142,16 @@ class _Clock:
 
 
 class _Bench:
-    """A loaded run, of which single batches can be done."""
+    """A loaded run, of which single steps can be done."""
 
     def __init__(self, job: TrainerJob, loaded: Any, emitter: Emitter) -> None:
-        from worker.trainer.optimizing import build_optimizer
-        from worker.trainer.preparing import prepare
-        from worker.trainer.recipes import sft
+        from worker.trainer.courses import course_of
 
-        self._recipe, self._loaded, self._config = sft, loaded, job.run.config
-        self._data = prepare(job, emitter)
-        self._optimizer = build_optimizer(loaded, job.run.config)
-        training = job.run.config.training
-        self._times = timetable(job.run.config, steps_in_epoch=self._data.steps_in_epoch)
+        self._loaded, self._course = loaded, course_of(job, loaded, emitter)
+        course, training = self._course, job.run.config.training
+        self._rows = [course.examples(row) for row in course.rows]
+        self._held_out = [course.examples(row) for row in course.validation]
+        self._times = timetable(job.run.config, steps_in_epoch=course.steps_in_epoch)
         rows_in_step = training.batch_size * training.gradient_accumulation
         self._schedule = forecast.Schedule(
             self._times.total, training.batch_size, rows_in_step, training.seed
@@ -166,101 +159,71 @@ class _Bench:
 
     def measured(self, clock: _Clock) -> Measured:
         """Do the steps, return what they took; memory is read by who watches it."""
-        rows, schedule_ = self._data.rows, self._schedule
-        heavy = forecast.heaviest(rows, schedule_.batch_size)
-        positions = self._positions(heavy)
-        twice = schedule_.rows_in_step > schedule_.batch_size
-        loss, spent, update = self._step([heavy, heavy] if twice else [heavy], clock)
-        losses, first = [loss], sum(spent) + update
-        loss, spent, update = self._step([heavy, heavy] if twice else [heavy], clock)
-        losses.append(loss)
-        points = [(positions(heavy), spent[-1])]
-        real = self._real_batches()
-        began = time.perf_counter()
-        for place, batch in enumerate(real):
-            loss, spent, update = self._step([batch], clock)
-            losses.append(loss)
-            points.append((positions(batch), spent[-1]))
-            if place and time.perf_counter() - began > _BUDGET_SECONDS:
+        rows, schedule, course = self._rows, self._schedule, self._course
+        heavy = forecast.heaviest(rows, schedule.batch_size)
+        positions = self._positions([rows[place] for place in heavy])
+        twice = schedule.rows_in_step > schedule.batch_size
+        heaviest = [course.rows[place] for place in (heavy * 2 if twice else heavy)]
+        losses, spent = list[float](), list[float]()
+        for step in (heaviest, heaviest, *self._first_steps()):
+            clock.lap()
+            losses.append(course.step(step))
+            spent.append(clock.lap())
+            if len(spent) >= 2 + _FEWEST_STEPS and sum(spent) > _BUDGET_SECONDS:
                 break
-        checked = self._validation_seconds(clock)
-        pace = forecast.fitted(points)
-        trained = forecast.seconds_of_steps(
-            rows, schedule_, pace=pace, update=update, positions=positions
-        )
-        tokens = forecast.tokens_of_steps(rows, schedule_)
+        own = [
+            (forecast.positions_of_step(rows, schedule, step, positions), seconds)
+            for step, seconds in enumerate(spent[2:])
+        ]
+        # The first of them meet kernels that are not chosen yet, and memory not yet taken.
+        pace = forecast.fitted(own[len(own) // 2 :])
+        checked = self._validation_seconds(clock, positions)
+        trained = forecast.seconds_of_steps(rows, schedule, pace=pace, positions=positions)
+        begun = sum(seconds - pace.of(count) for count, seconds in own) + spent[0] - spent[1]
+        tokens = forecast.tokens_of_steps(rows, schedule)
         return Measured(
             fits=True,
-            step_seconds=trained / schedule_.steps,
-            heaviest_seconds=points[0][1],
+            step_seconds=trained / schedule.steps,
             tokens_per_second=tokens / trained if trained else None,
-            first_step_seconds=first,
+            first_step_seconds=spent[0],
             validation_seconds=checked,
-            steps=schedule_.steps,
-            seconds=trained + checked * self._validations(),
+            steps=schedule.steps,
+            seconds=trained + max(0.0, begun) + checked * self._validations(),
             rows=len(rows),
             examples=sum(len(row) for row in rows),
             longest=max(forecast.tokens(row) for row in rows),
             losses=losses,
         )
 
-    def _real_batches(self) -> list[list[Any]]:
-        """Return the first batches of the run, each of them whole."""
-        found: list[list[Any]] = []
-        for step in range(min(self._schedule.steps, _REAL_BATCHES)):
-            found += forecast.batches(self._data.rows, self._schedule, step)
-        whole = [batch for batch in found if len(batch) == self._schedule.batch_size]
-        return (whole or found)[:_REAL_BATCHES]
+    def _first_steps(self) -> Iterator[list[Any]]:
+        """Yield the rows of the run's first steps."""
+        for step in range(min(self._schedule.steps, _MOST_STEPS)):
+            batches = forecast.batches(self._course.rows, self._schedule, step)
+            yield [row for batch in batches for row in batch]
 
     def _positions(self, sample: Sequence[Any]) -> Callable[[Sequence[Any]], int]:
         """Return what counts the positions of a batch in the form that this engine takes."""
         shape = self._loaded.collate(sample)["input_ids"].shape
-        is_flat = len(sample) > 1 and shape[0] == 1
+        is_flat = sum(map(len, sample)) > 1 and shape[0] == 1
         return forecast.unpadded if is_flat else forecast.padded
 
-    def _step(
-        self, batches: Sequence[Sequence[Any]], clock: _Clock
-    ) -> tuple[float, list[float], float]:
-        """Train a step of these batches; return its loss, seconds by batch, and of the update."""
-        import torch
-
-        from worker.trainer import packing
-
-        loaded, total, spent = self._loaded, 0.0, list[float]()
-        rows = [row for batch in batches for row in batch]
-        learned = torch.tensor(packing.count_trained(rows), device=loaded.device)
-        loaded.model.train()
-        clock.lap()
-        for batch in batches:
-            total += self._recipe.one_batch(loaded, batch, learned).item()
-            spent.append(clock.lap())
-        trained = list(loaded.trainable().values())
-        torch.nn.utils.clip_grad_norm_(trained, self._config.training.max_grad_norm)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        return total, spent, clock.lap()
-
-    def _validation_seconds(self, clock: _Clock) -> float:
-        """Return the seconds of one validation, by the longest rows held out."""
-        examples = self._data.validation
-        if not examples:
+    def _validation_seconds(
+        self, clock: _Clock, positions: Callable[[Sequence[Any]], int]
+    ) -> float:
+        """Return the seconds of one validation, by a part of the rows held out."""
+        course, size = self._course, self._schedule.batch_size
+        if not course.validation:
             return 0.0
-        import torch
-
-        from worker.trainer import packing
-
-        size = self._config.training.batch_size
-        longest = sorted(examples, key=len, reverse=True)[:size]
-        inputs = packing.to_device(
-            self._loaded.collate(packing.alone(longest)), self._loaded.device
-        )
-        self._loaded.model.eval()
+        part = max(_VALIDATION_BATCHES * size, 2)  # one answer has none to be compared with
+        course.validate(course.validation[:part])  # it meets kernels that are not chosen yet
         clock.lap()
-        with torch.no_grad(), self._loaded.autocast():
-            self._loaded.model(**inputs, use_cache=False)
-        each = clock.lap() / (len(longest) * len(longest[0]))
-        batches = [examples[start : start + size] for start in range(0, len(examples), size)]
-        return each * sum(len(batch) * max(len(one) for one in batch) for batch in batches)
+        course.validate(course.validation[:part])
+        spent = clock.lap()
+        whole, looked = (
+            sum(positions(rows[start : start + size]) for start in range(0, len(rows), size))
+            for rows in (self._held_out, self._held_out[:part])
+        )
+        return spent * whole / looked
 
     def _validations(self) -> int:
         return self._times.total // self._times.every + 1

@@ -68,7 +68,7 @@ def train(
         wish = ranks.agree(stop.mode)
         if data.validation and times.validates(state) and not wish:
             emitter.phase("training", step=state.step, within="validation")
-            loss = validation_loss(loaded, data.validation, batch=plan.batch_size, ranks=ranks)
+            loss = validation(loaded, data.validation, config, ranks=ranks)
             figures = {"eval/loss": loss, "eval/perplexity": heldout.perplexity(loss)}
             keeper.tell_validation(loss, figures)
         keeper.save_if_due()
@@ -147,10 +147,11 @@ def one_batch(loaded: Loaded, rows: Sequence[packing.Row], learned: torch.Tensor
 
 
 @torch.no_grad()
-def validation_loss(
-    loaded: Loaded, examples: Sequence[Tokens], *, batch: int, ranks: Ranks = ALONE
+def validation(
+    loaded: Loaded, examples: Sequence[Tokens], config: RunConfig, *, ranks: Ranks = ALONE
 ) -> float:
     """Return the loss per learned token on the rows held out."""
+    batch = config.training.batch_size
     loaded.model.eval()
     learned = torch.tensor(sum(one.trained for one in examples), device=loaded.device)
     own, loss = ranks.share(examples), 0.0
