@@ -85,6 +85,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--engine", default="auto", choices=["auto", "unsloth", "peft"])
     parser.add_argument("--at-once", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="of the kills' random moments")
     chosen = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     figures, before = Figures(chosen.out / f"kills-{chosen.engine}.json"), held()
@@ -106,7 +107,7 @@ def main() -> int:
         whole = losses(folders[0])
         begun = [
             pool.submit(killed, place, write(f"kill-{place}"), whole, seconds)
-            for place in range(chosen.kills)
+            for place in range(chosen.first, chosen.first + chosen.kills)
         ]
         found: list[dict[str, Any]] = []
         for ended in as_completed(begun):

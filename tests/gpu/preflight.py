@@ -69,10 +69,6 @@ def measured(name: str, model: Path, settings: Mapping[str, Any]) -> dict[str, A
             "predicted": predicted["seconds"],
             "measured": moment(evaluating) - moment(tried),
         },
-        "step": {
-            "predicted": predicted["step_seconds"],
-            "measured": (moment(steps[-1]) - moment(steps[9])) / (len(steps) - 10),
-        },
         "phases_s": {
             str(one["values"]["phase"]) + str(one["values"].get("within", "")): moment(one)
             - moment(tried)
@@ -99,10 +95,9 @@ def main() -> int:
             subprocess.run(command, check=True)
         for name in chosen.settings:
             found = measured(f"tried-{size}-{name.replace(' ', '-')}", model, SETTINGS[name])
-            for what in ("peak", "seconds", "step"):
+            for what in ("peak", "seconds"):
                 off = found[what]["predicted"] / found[what]["measured"] - 1
-                kept = abs(off) <= BOUND if what != "step" else None
-                figures.add(f"{size} {name} {what} off by", off, kept=kept)
+                figures.add(f"{size} {name} {what} off by", off, kept=abs(off) <= BOUND)
             figures.add(f"{size} {name}", found)
     return int(figures.broken > 0)
 
