@@ -169,7 +169,7 @@ def test_no_page_has_a_serious_barrier_or_scrolls_sideways(
             seen.wait_for_timeout(300)
             # Colours that still change on a busy machine are those of neither theme.
             seen.wait_for_function(
-                "document.getAnimations().every((one) => !(one instanceof CSSTransition)"
+                "() => document.getAnimations().every((one) => !(one instanceof CSSTransition)"
                 " || one.playState === 'finished')"
             )
             if seen.evaluate("document.documentElement.scrollWidth > innerWidth"):

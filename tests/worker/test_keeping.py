@@ -223,7 +223,7 @@ def test_validation_that_only_gets_worse_is_told_and_ends_the_run_if_it_is_to_st
     from worker.trainer.recipes import sft
 
     worse = iter(range(100))
-    monkeypatch.setattr(sft, "validation_loss", lambda *_, **__: 1.0 + next(worse))
+    monkeypatch.setattr(sft, "validation", lambda *_, **__: 1.0 + next(worse))
     config = {
         **CONFIG,
         "watch": {"on_trouble": wish, "rising_validations": 3},
