@@ -15,7 +15,8 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _WORDS = re.compile(r"[a-z0-9]+")
 METRICS = ("exact_match", "token_f1", "rouge_l")
 # Measures that say of an item whether it was done right, 1 or 0: an answer, or a better one picked.
-VERDICTS = ("exact_match", "reward_accuracy")
+PICKED = "reward_accuracy"
+VERDICTS = ("exact_match", PICKED)
 
 
 def scores(answer: str, expected: str) -> dict[str, float]:

@@ -133,6 +133,7 @@ class TestObjective:
         text = client.post("/runs/new/setup", data=wish, headers=HTMX).text
         assert 'name="sampling.num_generations"' in text
         assert 'name="rewards.schema_text"' in text
+        assert "Try it first" not in text
         assert 'name="preference.beta"' not in text
         run = launched(client, session, wish)
         assert run.spec["config"]["rewards"]["pattern"] == "true"
@@ -178,7 +179,7 @@ class TestObjective:
         assert re.findall(r'<option value="(\w+)"( selected)?', shown)[0] == ("dpo", " selected")
         assert 'name="preference.label_smoothing"' in text
         assert 'name="preference.desirable_weight"' not in text
-        assert "Try it first" not in text
+        assert "Try it first" in text
         wish = preferences | {"objective": "kto"}
         text = client.post("/runs/new/setup", data=wish, headers=HTMX).text
         assert 'name="preference.desirable_weight"' in text

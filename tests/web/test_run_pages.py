@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.auth.models import AuditRow
+from app.evaluations.models import EvaluationItem
 from app.jobs.failures import failure_of
 from app.jobs.models import Job
 from app.jobs.state import FailureKind, JobStatus
@@ -290,6 +291,26 @@ class TestEvaluation:
         assert following is not None
         more = client.get(following[1].replace("&amp;", "&"), headers=HTMX)
         assert more.text.count("<article") == 2
+
+    def test_of_a_reward_model_it_is_told_which_answer_it_picks(
+        self, client: Client, session: Session
+    ) -> None:
+        run = create_run(session, owner=client.actor, status=JobStatus.SUCCEEDED)
+        evaluation = create_evaluation(session, run)
+        for item in session.scalars(
+            select(EvaluationItem).where(EvaluationItem.evaluation_id == evaluation.id)
+        ):
+            item.base_scores = {"reward_accuracy": 0.0, "reward_margin": -0.4}
+            item.tuned_scores = {"reward_accuracy": float(item.index > 0), "reward_margin": 0.2}
+        metrics = {"reward_accuracy": evaluation.report["metrics"]["exact_match"]}
+        evaluation.report = {**evaluation.report, "metrics": metrics}
+        text = client.get(f"/runs/{run.id}/evaluation").text
+        assert "a difference in reward accuracy is known to about" in text
+        assert (text.count("Better answer<"), text.count("Base picks the worse")) == (3, 3)
+        assert (text.count("Tuned picks it"), text.count("Tuned picks the worse")) == (2, 1)
+        assert "<ins>" not in text
+        gained = client.get(f"/runs/{run.id}/items?which=gained", headers=HTMX).text
+        assert gained.count("<article") == 2
 
     def test_a_filter_shows_what_training_gained(self, client: Client, session: Session) -> None:
         run = create_run(session, owner=client.actor, status=JobStatus.SUCCEEDED)

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.evaluations import scoring
 from app.evaluations import service as evaluations
 from app.evaluations.models import Evaluation, EvaluationItem
+from app.evaluations.scoring import PICKED
 from app.jobs.state import JobStatus
 from app.kit.pagination import PageRequest
 from app.runs.views import RunView
@@ -21,7 +22,7 @@ Which = Literal["all", "gained", "lost", "wrong"]
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's answer, word by word against the expected one."""
+    """A model's answer, word by word against the expected one, or the one that it picks."""
 
     who: str
     pieces: tuple[words.Piece, ...]
@@ -31,9 +32,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Item:
-    """One held-out example with both answers."""
+    """One held-out example with both answers; ``picks``: of a model that writes none."""
 
     line: int
+    picks: bool
     prompt: tuple[tuple[str, str], ...]
     expected: str
     answers: tuple[Answer, ...]
@@ -129,6 +131,7 @@ def _counts(session: Session, evaluation: Evaluation) -> dict[str, int]:
 def _item(row: EvaluationItem) -> Item:
     return Item(
         line=row.line,
+        picks=PICKED in row.tuned_scores,
         prompt=prompt_of(row.prompt),
         expected=row.expected,
         answers=(
@@ -150,7 +153,7 @@ def prompt_of(messages: Sequence[Any]) -> tuple[tuple[str, str], ...]:
 def _answer(who: str, expected: str, output: str, scores: Mapping[str, Any]) -> Answer:
     return Answer(
         who,
-        words.compared(expected, output),
+        words.compared(output if PICKED in scores else expected, output),
         scoring.verdict(scores),
         {name: value for name, value in scores.items() if isinstance(value, int | float)},
     )

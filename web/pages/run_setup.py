@@ -105,6 +105,12 @@ class Setup:
     result: Result = field(default_factory=Result)
 
     @property
+    def can_be_tried(self) -> bool:
+        """Tell whether a few steps can be done before the run is launched."""
+        spec = self.draft.spec if self.draft else None
+        return spec is not None and KINDS[spec.config.objective].can_be_tried
+
+    @property
     def is_open(self) -> bool:
         """Tell whether the settings are unfolded: one differs from the preset, or is wrong."""
         return bool(self.changes) or not FIELDS.keys().isdisjoint(self.form.errors)

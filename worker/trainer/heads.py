@@ -4,7 +4,7 @@ It is Transformers' own for sequence classification, so that others load what is
 neither examples nor steps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
 )
+from transformers.utils import logging
 
 from app.jobs.state import FailureKind
 from worker.trainer.failures import TrainerError
@@ -35,14 +36,28 @@ def read(folder: Path, *, seed: int, **how: Any) -> Any:
     stored = getattr(config, "quantization_config", None)
     if stored is not None:  # a folder in 4 bits names what stays whole
         stored["llm_int8_skip_modules"] = [*(stored.get("llm_int8_skip_modules") or []), HEAD]
-    model, told = AutoModelForSequenceClassification.from_pretrained(
-        folder, config=config, output_loading_info=True, **how
+    model, told = _quietly(
+        AutoModelForSequenceClassification.from_pretrained,
+        folder,
+        config=config,
+        output_loading_info=True,
+        **how,
     )
     if any(name.startswith(f"{HEAD}.") for name in told["missing_keys"]):
         weight = getattr(model, HEAD).weight
         draw = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
         weight.data.copy_(draw * _STD)
     return model
+
+
+def _quietly(load: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Load without the warning that the head is new: it is meant to be."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        return load(*given, **named)
+    finally:
+        logging.set_verbosity(before)
 
 
 def is_valuing(model: Any) -> bool:

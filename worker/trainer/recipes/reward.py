@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn.functional import logsigmoid
 
+from app.evaluations.scoring import PICKED
 from app.evaluations.significance import mean, mean_difference
 from app.runs.spec import RunConfig, TrainerJob
 from worker.trainer import plan as planning
@@ -32,7 +33,7 @@ from worker.trainer.valuing import values
 
 # TRL's names; each is a mean over pairs
 FIGURES = ("loss", "accuracy", "margin", "min_reward", "mean_reward", "max_reward")
-ACCURACY, MARGIN = "reward_accuracy", "reward_margin"  # of the evaluation
+ACCURACY, MARGIN = PICKED, "reward_margin"  # of the evaluation
 
 
 def train(
