@@ -37,7 +37,7 @@ def form_of(model: Any, *, engine: str, pad: int, device: str) -> Form:
             return alone
         text = "Batches have no padding; Unsloth keeps their examples apart."
         return Form("flat", packing.flat, text)
-    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    bare = heads.bare_of(model)
     if heads.is_valuing(bare):
         bare = heads.reader(bare)
     before = bare.config._attn_implementation  # noqa: SLF001  # transformers has no other name

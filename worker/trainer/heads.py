@@ -62,18 +62,18 @@ def _quietly(load: Callable[..., Any], *given: Any, **named: Any) -> Any:
 
 def is_valuing(model: Any) -> bool:
     """Tell whether a model gives texts numbers."""
-    return hasattr(_bare(model), HEAD)
+    return hasattr(bare_of(model), HEAD)
 
 
 def reader(model: Any) -> Any:
     """Return the part that reads a text, without the head."""
-    bare = _bare(model)
+    bare = bare_of(model)
     return getattr(bare, bare.base_model_prefix)
 
 
 def settle_pad(model: Any, pad: int) -> None:
     """Give a model the token that fills up a batch, if it knows none: it is where texts end."""
-    config = _bare(model).config.get_text_config()
+    config = bare_of(model).config.get_text_config()
     if config.pad_token_id is None:
         config.pad_token_id = pad
 
@@ -84,7 +84,7 @@ def end_of(model: Any, ids: Sequence[int]) -> int:
     That is how Transformers finds it. Where padding is by the token that ends a turn, it is the
     one before.
     """
-    pad = _bare(model).config.get_text_config().pad_token_id
+    pad = bare_of(model).config.get_text_config().pad_token_id
     return next((at for at in range(len(ids) - 1, 0, -1) if ids[at] != pad), 0)
 
 
@@ -93,9 +93,10 @@ def value(model: Any, states: torch.Tensor) -> torch.Tensor:
 
     In 32 bits, or close values would be the same.
     """
-    weight = getattr(_bare(model), HEAD).weight
+    weight = getattr(bare_of(model), HEAD).weight
     return (states.float() @ weight.float().T).squeeze(-1)
 
 
-def _bare(model: Any) -> Any:
+def bare_of(model: Any) -> Any:
+    """Return Transformers' own model, without PEFT's around it."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model

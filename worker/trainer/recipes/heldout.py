@@ -170,15 +170,20 @@ def _answer_length(encoded: Tokens) -> int:
     return length
 
 
-def _item(
-    index: int, one: Question, results: dict[str, tuple[float, float | None, str]]
-) -> dict[str, Any]:
-    item: dict[str, Any] = {
+def item_of(index: int, one: Question) -> dict[str, Any]:
+    """Return what an item of items.jsonl says of its question."""
+    return {
         "index": index,
         "line": one.example.line,
         "prompt": one.prompt,
         "expected": one.expected,
     }
+
+
+def _item(
+    index: int, one: Question, results: dict[str, tuple[float, float | None, str]]
+) -> dict[str, Any]:
+    item = item_of(index, one)
     for who, (loss, prefers, answer) in results.items():
         item[f"{who}_output"] = answer
         figures = {"loss": loss / one.encoded.trained, **scoring.scores(answer, one.expected)}
@@ -206,19 +211,24 @@ def _metrics(
             ratio_difference(base, tuned, weights, through=perplexity),
         ),
     }
-    counts = dict.fromkeys(found, len(items))
-    for name in (*scoring.METRICS, PREFERENCE):
+    of_loss = {name: _metric(name, three, len(items)) for name, three in found.items()}
+    return of_loss | means_of(items, (*scoring.METRICS, PREFERENCE))
+
+
+def means_of(items: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Return the metrics that are means of the items' scores of these names, where there are any."""
+    found: dict[str, Any] = {}
+    for name in names:
         scored = [item for item in items if name in item["base_scores"]]
         before = [item["base_scores"][name] for item in scored]
         after = [item["tuned_scores"][name] for item in scored]
         if scored:
-            found[name] = (mean(before), mean(after), mean_difference(before, after))
-            counts[name] = len(scored)
-    return {name: metric(name, three, counts[name]) for name, three in found.items()}
+            three = (mean(before), mean(after), mean_difference(before, after))
+            found[name] = _metric(name, three, len(scored))
+    return found
 
 
-def metric(name: str, three: tuple[Estimate, Estimate, Estimate], n: int) -> dict[str, Any]:
-    """Return a metric as the report has it: base, tuned, their difference, over ``n`` items."""
+def _metric(name: str, three: tuple[Estimate, Estimate, Estimate], n: int) -> dict[str, Any]:
     base, tuned, difference = (estimate.as_dict() for estimate in three)
     return {
         "base": base,

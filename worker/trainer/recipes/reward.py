@@ -15,7 +15,6 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from app.evaluations.scoring import PICKED
-from app.evaluations.significance import mean, mean_difference
 from app.runs.spec import RunConfig, TrainerJob
 from worker.trainer import plan as planning
 from worker.trainer import results
@@ -207,26 +206,13 @@ def evaluate(
         )
         for index, one in enumerate(asked)
     ]
-    right = {who: [float(one > 0) for one in margins[who]] for who in margins}
-    return {
-        name: heldout.metric(
-            name,
-            (mean(of["base"]), mean(of["tuned"]), mean_difference(of["base"], of["tuned"])),
-            len(items),
-        )
-        for name, of in ((ACCURACY, right), (MARGIN, margins))
-    }, items
+    return heldout.means_of(items, (ACCURACY, MARGIN)), items
 
 
 def _item(
     index: int, one: heldout.Question, worse: str, margins: dict[str, float]
 ) -> dict[str, Any]:
-    item: dict[str, Any] = {
-        "index": index,
-        "line": one.example.line,
-        "prompt": one.prompt,
-        "expected": one.expected,
-    }
+    item = heldout.item_of(index, one)
     for who, margin in margins.items():
         item[f"{who}_output"] = one.expected if margin > 0 else worse
         item[f"{who}_scores"] = {ACCURACY: float(margin > 0), MARGIN: margin}
